@@ -1,0 +1,146 @@
+"""All peers by name, with what they need and the settings they are given.
+
+The rooms are loaded in the worker processes only, each where it is measured.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bench.peer import Peer
+
+__all__ = ["CARDS", "Card", "card"]
+
+_BLOCKING: Mapping[str, str] = {"COMPOINT_SPIN": "0"}
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One row of the table, before anything is loaded."""
+
+    key: str
+    title: str
+    #: "module:class" of the adapter.
+    room: str
+    #: The package that must be importable.
+    package: str
+    #: What its settings are, for the legend; empty where another row says it.
+    settings: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_ours(self) -> bool:
+        return self.package in ("compoint", "channel")
+
+    @property
+    def is_installed(self) -> bool:
+        return importlib.util.find_spec(self.package) is not None
+
+    def load(self, message_bytes: int) -> Peer:
+        module, _, name = self.room.partition(":")
+        adapter: type[Peer] = getattr(importlib.import_module(module), name)
+        return adapter(message_bytes)
+
+
+CARDS = (
+    Card(
+        "raw",
+        "raw Python socket loop",
+        "bench.peers.raw:Raw",
+        "socket",
+        "blocking sockets, TCP_NODELAY, 4-byte length; each receive loops until it has exactly"
+        " what it needs; up to 16 KiB one `sendall` per message, above it `sendmsg` without a"
+        " copy; from 64 KiB into one buffer",
+    ),
+    Card(
+        "connection",
+        "multiprocessing.connection",
+        "bench.peers.connection:MultiprocessingConnection",
+        "multiprocessing",
+        "AF_INET, `send_bytes`/`recv_bytes`, no authkey; TCP_NODELAY set on its descriptor,"
+        " which it does not do itself",
+    ),
+    Card(
+        "connection-pickle",
+        "multiprocessing.connection, pickled",
+        "bench.peers.connection:PickledConnection",
+        "multiprocessing",
+        "`send`/`recv` of a dataclass with the same three fields",
+    ),
+    Card(
+        "zmq-pair",
+        "pyzmq PAIR",
+        "bench.peers.zeromq:Pair",
+        "zmq",
+        "all pyzmq rows: one I/O thread, linger 0, tcp; copying below 64 KiB, `copy=False`"
+        " on both sides from there; high-water mark 10 000 up to 256 B, the default of 1000 above"
+        " (0, none at all, is not faster)",
+    ),
+    Card(
+        "zmq-push",
+        "pyzmq PUSH/PULL",
+        "bench.peers.zeromq:PushPull",
+        "zmq",
+        "the confirmation comes back over a second PUSH/PULL pair",
+    ),
+    Card(
+        "zmq-dealer",
+        "pyzmq DEALER/ROUTER",
+        "bench.peers.zeromq:DealerRouter",
+        "zmq",
+        "one DEALER per line, all in one context; the ROUTER is served by one thread, which is"
+        " faster than worker threads behind a proxy",
+    ),
+    Card(
+        "websockets",
+        "websockets.sync",
+        "bench.peers.websocket:WebSocket",
+        "websockets",
+        "compression None, max_size None, ping_interval None, no proxy;"
+        " its C speedups where installed",
+    ),
+    Card("compoint", "ComPoint", "bench.peers.ours:Plain", "compoint", "tcp, default settings"),
+    Card(
+        "compoint-blocking",
+        "ComPoint, blocking",
+        "bench.peers.ours:Plain",
+        "compoint",
+        "the same with COMPOINT_SPIN=0 on both sides",
+        _BLOCKING,
+    ),
+    Card(
+        "compoint-typed",
+        "ComPoint, typed",
+        "bench.peers.ours:TypedPlain",
+        "compoint",
+        "a Streamable class with three fields, `read(Order)` on both sides",
+    ),
+    Card(
+        "channel",
+        "Channel",
+        "bench.peers.ours:Channels",
+        "channel",
+        "tcp, default settings; all channels of a process share one connection",
+    ),
+    Card(
+        "channel-blocking",
+        "Channel, blocking",
+        "bench.peers.ours:Channels",
+        "channel",
+        "the same with COMPOINT_SPIN=0 on both sides",
+        _BLOCKING,
+    ),
+    Card("channel-typed", "Channel, typed", "bench.peers.ours:TypedChannels", "channel"),
+)
+
+_BY_KEY = {one.key: one for one in CARDS}
+
+
+def card(key: str) -> Card:
+    """The card of a peer; KeyError for a name that is none."""
+    return _BY_KEY[key]

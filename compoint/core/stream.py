@@ -1,0 +1,163 @@
+"""One conversation in both directions: numbers, credit, confirmation, assembly.
+
+Messages are numbered from 1 by counting; the numbers need no bytes on the wire, since a
+connection keeps order and both sides count. Confirmation is the count of messages the
+other side holds; credit is an absolute count of cost the other side allows. The cost of
+a message is its length plus a toll, so that empty messages are not free.
+
+This is bookkeeping only; which frames say it is the business of `core.connection`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from io import BytesIO
+from typing import Any
+
+from compoint.core.codes import Ending
+from compoint.limits import FIRST_CREDIT_BYTES, MESSAGE_TOLL_BYTES
+
+__all__ = ["Assembly", "Item", "Stream"]
+
+# A message in an inbox: raw bytes as they are, any other form with its number beside it.
+Item = bytes | tuple[int, bytes]
+
+
+class Assembly:
+    """A large message on its way in: its final memory, filled as the bytes come.
+
+    `bytes(n)` asks the system for zeroed pages, which cost nothing until they are
+    written, and a BytesIO gives its buffer away without a copy: so one message needs
+    its own size once, however large it is.
+    """
+
+    __slots__ = ("_store", "form", "position", "size", "view")
+
+    def __init__(self, form: int, size: int) -> None:
+        self.form = form
+        self.size = size
+        self.position = 0
+        self._store = BytesIO(bytes(size))
+        self.view = self._store.getbuffer()
+
+    def take(self, piece: bytes | memoryview) -> None:
+        end = self.position + len(piece)
+        self.view[self.position : end] = piece
+        self.position = end
+
+    def finish(self) -> bytes:
+        self.view.release()
+        return self._store.getvalue()
+
+
+class Stream:
+    """The state of one conversation, seen from this side."""
+
+    __slots__ = (
+        "acked",
+        "announced_at",
+        "assembly",
+        "correlator",
+        "ending",
+        "gathered",
+        "gathered_form",
+        "goodbye_said",
+        "grant_at",
+        "in_cost",
+        "in_limit",
+        "inbox",
+        "is_claimed",
+        "is_open",
+        "is_touched",
+        "is_writing",
+        "number",
+        "out_cost",
+        "out_limit",
+        "owner",
+        "peer_unread",
+        "received",
+        "taken",
+        "taken_cost",
+        "window",
+        "written",
+    )
+
+    def __init__(self, number: int, out_limit: int, window: int) -> None:
+        self.number = number
+        #: Both sides may still talk: nobody has said goodbye and nothing is broken.
+        self.is_open = True
+        #: Why the peer's direction is over; the first cause is kept.
+        self.ending: Ending | None = None
+        self.goodbye_said = False
+        #: A responder is here (always true but for a queued channel).
+        self.is_claimed = True
+        self.correlator = ""
+        self.announced_at = 0.0
+        #: The shell of this stream; opaque here.
+        self.owner: Any = None
+        self.is_touched = False
+
+        # outgoing
+        self.written = 0
+        self.acked = 0
+        self.out_cost = 0
+        self.out_limit = out_limit
+        self.is_writing = False
+        self.gathered: list[bytes] | None = None
+        self.gathered_form = 0
+        #: How many confirmed messages the peer gave back unread with its goodbye.
+        self.peer_unread = 0
+
+        # incoming
+        self.inbox: deque[Item] = deque()
+        self.received = 0
+        self.in_cost = 0
+        self.window = window
+        self.in_limit = window
+        self.assembly: Assembly | None = None
+        # The two counts of what the program has taken are written by the one reader only.
+        self.taken = 0
+        self.taken_cost = 0
+        self.grant_at = window // 2
+
+    @property
+    def confirmed(self) -> int:
+        """How many of our messages the peer holds for its program."""
+        return self.acked - self.peer_unread
+
+    @property
+    def unread_bytes(self) -> int:
+        """What waits here for the program, toll included, an unfinished message too."""
+        return self.in_cost - self.taken_cost
+
+    def acknowledge(self, low: int) -> bool:
+        """Take the low 32 bits of the peer's count; False if it confirms what was never sent."""
+        count = self.acked + ((low - self.acked) & 0xFFFF_FFFF)
+        if count > self.written:
+            return False
+        self.acked = count
+        return True
+
+    def due_limit(self) -> int:
+        """The credit the peer should have now.
+
+        One message may outgrow the window: while nothing complete waits here, the bytes
+        of an unfinished message count as taken, or it could never be finished.
+        """
+        taken = self.taken_cost
+        if self.assembly is not None and not self.inbox:
+            taken += self.assembly.position
+        return taken + self.window
+
+    def note_grant(self, limit: int) -> None:
+        self.in_limit = limit
+        self.grant_at = limit - self.window // 2
+
+
+def cost_of(size: int) -> int:
+    """What a message of `size` bytes takes from the credit."""
+    return size + MESSAGE_TOLL_BYTES
+
+
+#: What may be sent on a stream before the peer has said anything about it.
+FIRST_CREDIT = FIRST_CREDIT_BYTES

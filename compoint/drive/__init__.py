@@ -1,0 +1,1 @@
+"""The only rooms that wait: the thread that waits moves the bytes, one pump does the rest."""

@@ -1,0 +1,412 @@
+"""Moves the bytes of one connection: the thread that waits does it itself.
+
+Theory of operation. A thread that must wait (`Driver.wait_until`) takes the lead if it is
+free: it waits on the wire, feeds the machine, wakes whom the events concern, and goes on
+until its own wish is fulfilled; then it passes the lead to another waiting thread at
+once, or leaves it to the pump. Threads that find the lead taken follow: they sleep until
+woken. So a lone reader pays for no helper thread, and a message for another thread costs
+one wake-up. When a crowd is waiting, the pump leads, which then is cheaper than passing
+the lead around.
+
+One lock guards machine and queues; it is never held while bytes are sent, received or
+waited for, nor while user code runs. Sending is combined: whoever finds a sender at work
+leaves its bytes to it.
+
+If an exception (Ctrl-C) strikes between receiving bytes and noting them, the stream of
+bytes can no longer be trusted, and the connection is cut with that as its reason. While
+a thread waits, which is nearly always, an exception leaves everything usable.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol
+
+from compoint.core.codes import Code, Ending, How
+from compoint.core.connection import Connection, Happening
+from compoint.core.stream import Stream
+from compoint.deadline import Deadline, clock
+from compoint.drive.waiter import Waiter, acquire_surely
+from compoint.limits import GATHER_BYTES, RECEIVE_BYTES
+
+if TYPE_CHECKING:
+    from compoint.drive.pump import Pump
+    from compoint.drive.wire import Wire
+
+__all__ = ["Driver", "StreamOwner"]
+
+#: Messages written within this time of the last sending are gathered (design of §5).
+GATHER_S: Final = 0.000_1
+#: From this many sleeping threads on, the pump leads.
+CROWD: Final = 4
+#: How long an answer is looked for before the thread sleeps, if recent ones came so fast.
+SPIN_S: Final = 0.000_05
+#: After a spin in vain, this many waits at the most go without one.
+SPIN_PAUSE: Final = 1024
+MAY_SPIN: Final = os.environ.get("COMPOINT_SPIN", "1") != "0" and hasattr(
+    os, "sched_getaffinity"
+)
+#: How many full receives the pump takes from one wire before it looks at the others.
+SERVE_ROUNDS: Final = 8
+
+
+class StreamOwner(Protocol):
+    """The shell of a stream: has the threads that wait for it."""
+
+    waiters: list[Waiter]
+
+    def after_fork(self) -> None: ...
+
+
+class Driver:
+    """One connection in motion."""
+
+    def __init__(self, wire: Wire, connection: Connection, pump: Pump) -> None:
+        self.wire = wire
+        self.connection = connection
+        self.pump = pump
+        self.lock = threading.Lock()
+        #: Called under the lock for what concerns no single stream's waiters.
+        self.on_happening: Callable[[Driver, Happening, Stream | None], None] | None = None
+        #: A thread (or the pump) is waiting on or receiving from the wire.
+        self.is_led = False
+        self.followers: list[Waiter] = []
+        #: Rounds led so far; the pump sees by it whether anyone is at work here.
+        self.rounds = 0
+        self.is_closed = False
+        self._unsent: list[bytes | memoryview] = []
+        self._sending = False
+        self._sent_at = 0.0
+        self._wrote_last = False
+        self._is_at_risk = False
+        self._may_spin = MAY_SPIN and wire.can_spin and len(os.sched_getaffinity(0)) > 1
+        self._spin_pause = 0
+        self._spin_next = 1
+        # Kept by the pump.
+        self.is_watched = False
+        self.is_armed = False
+        self.is_gathering = False
+        self.seen_rounds = 0
+        self.timer = 0
+
+    # --- sending ------------------------------------------------------------------------
+
+    @property
+    def is_stuffed(self) -> bool:
+        """The wire takes no more for now."""
+        return bool(self._unsent)
+
+    def push(self) -> None:
+        """A small message was put in line: send it now, or gather it. Lock held.
+
+        The first goes out at once; what follows quickly is gathered until there is
+        enough, until somebody reads or flushes, or until the pump's next look.
+        """
+        if self._wrote_last and self.connection.gathered_cost < GATHER_BYTES:
+            if clock() - self._sent_at < GATHER_S:
+                if not self.is_gathering:
+                    self.pump.flush_soon(self)
+                return
+        self.flush()
+        self._wrote_last = True
+        self._sent_at = clock()
+
+    def flush(self) -> None:
+        """Send what there is, as far as the wire takes it. Lock held, but not throughout."""
+        if self._sending or self.is_closed:
+            return
+        connection = self.connection
+        wire_send = self.wire.send
+        lock = self.lock
+        self._sending = True
+        is_clean = False
+        try:
+            while True:
+                if not self._unsent:
+                    self._unsent = connection.take_output()
+                    if not self._unsent:
+                        break
+                buffers = self._unsent
+                lock.release()
+                try:
+                    sent = wire_send(buffers)
+                finally:
+                    acquire_surely(lock)
+                if not sent:
+                    if not self.is_led:
+                        self.pump.arm_soon(self)
+                    break
+                self._note_sent(sent)
+            is_clean = True
+        except OSError as fault:
+            is_clean = True
+            self._unsent = []
+            self._lose(fault)
+        finally:
+            self._sending = False
+            if not is_clean:
+                self.connection.cut("interrupted while bytes were being sent")
+                self.deliver()
+
+    def _note_sent(self, sent: int) -> None:
+        unsent = self._unsent
+        if len(unsent) == 1 and sent == len(unsent[0]):
+            self._unsent = []
+            return
+        done = 0
+        while done < len(unsent) and sent >= len(unsent[done]):
+            sent -= len(unsent[done])
+            done += 1
+        del unsent[:done]
+        if sent:
+            unsent[0] = memoryview(unsent[0])[sent:]
+
+    def _lose(self, fault: OSError) -> None:
+        """Sending failed. What the peer said before it left is read first: it may have
+        said goodbye, and then nothing is lost."""
+        if not self.is_led:
+            try:
+                while (data := self.wire.receive()) is not None:
+                    if not data:
+                        break
+                    self.connection.feed(data, clock())
+            except OSError:
+                pass
+        self.connection.cut(f"the way to the peer is lost ({fault.strerror or fault})")
+        self.deliver()
+
+    # --- waiting ------------------------------------------------------------------------
+
+    def wait_until(
+        self, ready: Callable[[], object], owner: StreamOwner, deadline: Deadline
+    ) -> bool:
+        """Wait until `ready()` holds (True) or the deadline is over (False).
+
+        The caller holds the lock, and holds it again afterwards; `ready` is called with
+        it. An exception of a signal handler passes through, with the lock held.
+        """
+        self._wrote_last = False
+        if self.connection.has_output:
+            self.flush()
+        has_looked = False
+        try:
+            while not ready():
+                if has_looked and deadline.is_over:
+                    return False
+                if self.is_closed:
+                    return bool(ready())
+                if self.is_led or (self.is_armed and len(self.followers) >= CROWD):
+                    self._follow(owner, deadline)
+                else:
+                    self._lead(ready, deadline)
+                has_looked = True
+            return True
+        finally:
+            if not self.is_led:
+                self._pass_lead()
+
+    def _follow(self, owner: StreamOwner, deadline: Deadline) -> None:
+        waiter = Waiter()
+        owner.waiters.append(waiter)
+        self.followers.append(waiter)
+        self.lock.release()
+        try:
+            waiter.sleep(deadline.remaining_s())
+        finally:
+            acquire_surely(self.lock)
+            owner.waiters.remove(waiter)
+            self.followers.remove(waiter)
+
+    def _lead(self, ready: Callable[[], object], deadline: Deadline) -> None:
+        self.is_led = True
+        try:
+            while not ready():
+                remaining_s = deadline.remaining_s()
+                self._round(remaining_s)
+                if remaining_s == 0.0 or self.is_closed:
+                    return
+        finally:
+            self.is_led = False
+            if self._is_at_risk:
+                self._is_at_risk = False
+                self.connection.cut("interrupted while bytes were being received")
+                self.deliver()
+            if self.connection.ending is not None:
+                self.shut()
+
+    def _pass_lead(self) -> None:
+        """The lead is free: wake a follower to take it, or leave it to the pump."""
+        if self.followers:
+            if len(self.followers) >= CROWD:
+                if not self.is_armed:
+                    self.pump.arm_soon(self)
+            else:
+                self.followers[0].wake()
+        elif not (self.is_watched or self.is_armed or self.is_closed):
+            self.pump.watch(self)
+
+    def _round(self, timeout_s: float | None) -> None:
+        """Wait once on the wire, take what came, tell whom it concerns. Lock held, but
+        not while waiting and receiving."""
+        self.rounds += 1
+        room = self.connection.room()
+        to_send = bool(self._unsent)
+        fault: OSError | None = None
+        data: bytes | int | None = None
+        self.lock.release()
+        try:
+            data = self._await_bytes(room, timeout_s, to_send=to_send)
+        except OSError as error:
+            fault = error
+        finally:
+            acquire_surely(self.lock)
+        self.take(data, fault)
+
+    def _await_bytes(
+        self, room: memoryview | None, timeout_s: float | None, *, to_send: bool
+    ) -> bytes | int | None:
+        wire = self.wire
+        if timeout_s != 0.0:
+            if self._may_spin and not to_send:
+                data = self._spin(room)
+                if data is not None:
+                    return data
+            wire.wait(timeout_s, to_send=to_send)
+        self._is_at_risk = True
+        return wire.receive() if room is None else wire.receive_into(room)
+
+    def _spin(self, room: memoryview | None) -> bytes | int | None:
+        """Look for an answer a little while before sleeping.
+
+        Waking a sleeping thread costs more than a fast peer needs for its answer. A spin
+        in vain doubles the number of waits that then go without one, so a slow peer or a
+        busy machine pays next to nothing.
+        """
+        if self._spin_pause:
+            self._spin_pause -= 1
+            return None
+        wire = self.wire
+        until = clock() + SPIN_S
+        self._is_at_risk = True
+        while True:
+            data = wire.receive() if room is None else wire.receive_into(room)
+            if data is not None:
+                self._spin_next = 1
+                return data
+            if clock() > until:
+                break
+        self._is_at_risk = False
+        self._spin_pause = self._spin_next
+        self._spin_next = min(self._spin_next * 2, SPIN_PAUSE)
+        return None
+
+    def take(self, data: bytes | int | None, fault: OSError | None = None) -> None:
+        """Give the machine what was received, and everyone else what follows from it."""
+        connection = self.connection
+        if fault is not None:
+            connection.cut(f"the way to the peer is lost ({fault.strerror or fault})")
+        elif data is None:
+            pass
+        elif isinstance(data, bytes):
+            if data:
+                connection.feed(data, clock())
+            else:
+                connection.feed_end()
+        elif data:
+            connection.filled(data, clock())
+        else:
+            connection.feed_end()
+        self._is_at_risk = False
+        self.deliver()
+        if connection.has_output or self._unsent:
+            self.flush()
+
+    def deliver(self) -> None:
+        """Wake whom the machine's events concern. Lock held."""
+        for happening, stream in self.connection.take_events():
+            owner = stream.owner if stream is not None else None
+            if owner is not None:
+                for waiter in owner.waiters:
+                    waiter.wake()
+            elif self.on_happening is not None:
+                self.on_happening(self, happening, stream)
+
+    # --- the pump's share ---------------------------------------------------------------
+
+    def serve(self) -> bool:
+        """Bytes may have come and nobody leads: take them. Called by the pump only.
+
+        Returns whether the pump should go on watching.
+        """
+        with self.lock:
+            if self.is_led:
+                self.is_armed = False
+                return False
+            if not self.is_closed:
+                self.is_led = True
+                try:
+                    self._serve_rounds()
+                finally:
+                    self.is_led = False
+            if self.is_closed or self.connection.ending is not None:
+                self.shut()
+                return False
+            if self.followers and len(self.followers) < CROWD:
+                self.followers[0].wake()
+            return True
+
+    def _serve_rounds(self) -> None:
+        for _ in range(SERVE_ROUNDS):
+            before = self.connection.bytes_in
+            self._round(0.0)
+            if self.connection.bytes_in - before < RECEIVE_BYTES // 2:
+                return
+
+    def on_time(self) -> float | None:
+        """A timer of the machine may be due; returns when the next one is."""
+        with self.lock:
+            self.connection.on_timer(clock())
+            self.deliver()
+            if self.connection.has_output:
+                self.flush()
+            if self.connection.ending is not None and not self.is_led:
+                self.shut()
+            return self.connection.next_timer()
+
+    # --- the end ------------------------------------------------------------------------
+
+    def retire(self) -> None:
+        """Nothing more is wanted of this connection. Lock held."""
+        self.connection.cut("this side closed the connection")
+        self.deliver()
+        self.shut()
+
+    def shut(self) -> None:
+        """Give the wire back. Lock held; if another thread leads, it will do it."""
+        if self.is_led:
+            self.wire.wake()
+            return
+        if self.is_closed:
+            return
+        if self.connection.has_output:
+            self.flush()
+        self.is_closed = True
+        self.pump.forget(self)
+        self.wire.close()
+
+    def after_fork(self) -> None:
+        """This is a child's copy: make every use of it an error, touch nothing shared."""
+        self.lock = threading.Lock()
+        self.followers = []
+        self.is_led = False
+        self.is_closed = True
+        ending = Ending(How.FORKED, Code.INTERNAL, "this point belongs to the parent process")
+        for stream in self.connection.streams.values():
+            stream.inbox.clear()
+            stream.ending = ending
+            stream.is_open = False
+            if stream.owner is not None:
+                stream.owner.after_fork()
+        self.wire.close_copy()

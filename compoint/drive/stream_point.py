@@ -1,0 +1,427 @@
+"""The blocking shell of one stream: the ComPoint of every transport, and every channel."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+from compoint.core.codes import Code, How
+from compoint.core.connection import Connection
+from compoint.core.stream import Stream
+from compoint.deadline import Deadline
+from compoint.drive.driver import Driver
+from compoint.drive.faults import error_of, reason_of
+from compoint.drive.waiter import Waiter
+from compoint.errors import (
+    BusyError,
+    ClosedError,
+    ComPointException,
+    EndOfMessages,
+    Fate,
+    MessageError,
+    Phase,
+    PointTimeout,
+    TooLargeError,
+)
+from compoint.limits import (
+    CHUNK_BYTES,
+    CLOSE_S,
+    MESSAGE_TOLL_BYTES,
+    SMALL_BYTES,
+    WIDE_WINDOW_BYTES,
+)
+from compoint.observe import PointStatistics
+from compoint.point import ComPoint, Receipt
+
+if TYPE_CHECKING:
+    from compoint.address import ComPointAddress
+
+__all__ = ["StreamPoint"]
+
+_TOLL: Final = MESSAGE_TOLL_BYTES
+
+
+class StreamPoint(ComPoint):
+    """A ComPoint on one stream of a driven connection. The contract is that of ComPoint."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        stream: Stream,
+        address: ComPointAddress,
+        name: str,
+        *,
+        wide_window: int = WIDE_WINDOW_BYTES,
+    ) -> None:
+        self._driver = driver
+        self._stream = stream
+        self._inbox = stream.inbox
+        self._address = address
+        self._name = name
+        self._wide_window = wide_window
+        self._reading = threading.Lock()
+        self._writers_stuck = 0
+        self._is_closing = False
+        self._closed_why = "this side closed the point"
+        self._receipt: Receipt | None = None
+        self.waiters: list[Waiter] = []
+        stream.owner = self
+
+    @property
+    def address(self) -> ComPointAddress:
+        return self._address
+
+    @property
+    def peer(self) -> str:
+        return self._driver.wire.peer
+
+    def __repr__(self) -> str:
+        state = "closed" if self._is_closing else "open"
+        return f"<{type(self).__name__} {self._name} ({state})>"
+
+    # --- reading ------------------------------------------------------------------------
+
+    def read(self, message_type: Any = None, *, timeout: float | None = None) -> Any:
+        reading = self._reading
+        if not reading.acquire(False):
+            raise BusyError(
+                "another thread is reading here", point=self._name, phase=Phase.READ,
+                hint="let one thread read and hand the messages on",
+            )  # fmt: skip
+        try:
+            item = self._inbox.popleft() if self._inbox else self._await_item(timeout)
+            stream = self._stream
+            stream.taken += 1
+            size = len(item) if type(item) is bytes else len(item[1])
+            stream.taken_cost += size + _TOLL
+            if stream.taken_cost >= stream.grant_at:
+                self._grant()
+        finally:
+            reading.release()
+        if type(item) is bytes:
+            if message_type is None or message_type is bytes:
+                return item
+            return self._decode(0, item, message_type)
+        form, payload = item
+        return self._decode(form, payload, message_type)
+
+    def _await_item(self, timeout: float | None) -> Any:
+        deadline = Deadline(timeout)
+        driver = self._driver
+        with driver.lock:
+            stream = self._stream
+            if stream.assembly is not None:
+                driver.connection.grant(stream)
+            arrived = driver.wait_until(self._has_something_to_read, self, deadline)
+            if self._is_closing:
+                raise self._closed_error(Phase.READ)
+            if self._inbox:
+                return self._inbox.popleft()
+            if stream.ending is not None:
+                raise error_of(stream.ending, stream, self._name, Phase.READ, deadline.elapsed_s)
+            assert not arrived
+            raise PointTimeout(
+                f"no message within {timeout} s", point=self._name, phase=Phase.READ,
+                hint=self._why_nothing_comes(),
+            )  # fmt: skip
+
+    def _has_something_to_read(self) -> object:
+        return self._inbox or self._is_closing or self._stream.ending
+
+    def _grant(self) -> None:
+        driver = self._driver
+        with driver.lock:
+            driver.connection.grant(self._stream)
+            driver.flush()
+
+    def _why_nothing_comes(self) -> str:
+        if not self._stream.is_claimed:
+            return "no responder has opened the channel yet; call again"
+        if self._driver.connection.peer is None:
+            return "the peer has not greeted yet; call again"
+        if self._stream.assembly is not None:
+            assembly = self._stream.assembly
+            return f"a message is {assembly.position} of {assembly.size} bytes here; call again"
+        return "the peer has sent nothing yet; call again"
+
+    def _decode(self, form: int, payload: bytes, message_type: Any) -> Any:
+        from compoint.message import decode  # noqa: PLC0415 - msgspec only when it is needed
+
+        try:
+            return decode(form, payload, message_type)
+        except MessageError as fault:
+            fault.point = self._name
+            fault.phase = Phase.READ
+            raise
+
+    # --- writing ------------------------------------------------------------------------
+
+    def write(self, message: Any, *, timeout: float | None = None) -> None:
+        form, payload = (0, message) if type(message) is bytes else self._encode(message)
+        size = len(payload)
+        driver = self._driver
+        stream = self._stream
+        with driver.lock:
+            if (
+                size <= SMALL_BYTES
+                and stream.is_open
+                and not stream.is_writing
+                and stream.out_cost + size + _TOLL <= stream.out_limit
+                and not driver.is_stuffed
+            ):
+                driver.connection.gather(stream, form, payload)
+                driver.push()
+            else:
+                self._write_waiting(form, payload, Deadline(timeout))
+
+    def _encode(self, message: Any) -> tuple[int, bytes]:
+        from compoint.message import encode  # noqa: PLC0415 - msgspec only when it is needed
+
+        try:
+            return encode(message)
+        except MessageError as fault:
+            fault.point = self._name
+            fault.phase = Phase.WRITE
+            raise
+
+    def _write_waiting(self, form: int, payload: bytes, deadline: Deadline) -> None:
+        """Write with waiting: for credit, for the wire, for another writer. Lock held."""
+        stream = self._stream
+        self._wait_to_write(lambda: not stream.is_writing, deadline)
+        stream.is_writing = True
+        try:
+            if len(payload) <= SMALL_BYTES:
+                cost = len(payload) + _TOLL
+                self._wait_to_write(lambda: self._may_send(cost), deadline)
+                self._driver.connection.gather(stream, form, payload)
+                self._driver.push()
+            else:
+                self._write_large(form, payload, deadline)
+        finally:
+            stream.is_writing = False
+            for waiter in self.waiters:
+                waiter.wake()
+
+    def _write_large(self, form: int, payload: bytes, deadline: Deadline) -> None:
+        driver = self._driver
+        connection = driver.connection
+        stream = self._stream
+        size = len(payload)
+        self._wait_to_write(lambda: connection.peer is not None, deadline)
+        self._check_size(connection, size)
+        self._wait_to_write(lambda: self._may_send(_TOLL), deadline)
+        connection.begin(stream, form, size)
+        view = memoryview(payload)
+        sent = 0
+        try:
+            while sent < size:
+                least = min(size - sent, SMALL_BYTES)
+                self._wait_to_write(lambda: self._may_send(least), deadline)  # noqa: B023
+                allowed = stream.out_limit - stream.out_cost
+                end = min(size, sent + CHUNK_BYTES, sent + allowed)
+                connection.more(stream, view[sent:end])
+                sent = end
+                driver.flush()
+            connection.finish(stream)
+        except BaseException:
+            # Timeout, close or Ctrl-C: the peer forgets what it has of this message.
+            if stream.is_open and sent < size:
+                connection.drop(stream, sent)
+                driver.flush()
+            raise
+
+    def _check_size(self, connection: Connection, size: int) -> None:
+        assert connection.peer is not None
+        limit = connection.peer.message_limit
+        if size > limit:
+            raise TooLargeError(
+                f"a message of {size} bytes; the peer takes {limit}", point=self._name,
+                phase=Phase.WRITE, fate=Fate.NOT_SENT,
+                hint="send it in parts, or raise maxMessage in the peer's _sempconfig",
+            )  # fmt: skip
+
+    def _may_send(self, cost: int) -> bool:
+        stream = self._stream
+        return not self._driver.is_stuffed and stream.out_cost + cost <= stream.out_limit
+
+    def _wait_to_write(self, may: Any, deadline: Deadline) -> None:
+        """Wait until `may()`; raises when the stream is over or the time is. Lock held."""
+        stream = self._stream
+        driver = self._driver
+        if stream.is_open and may():
+            return
+        # Stuck here, this side takes in what the peer writes meanwhile, up to the wide
+        # window: two programs that both write first must not wait for each other.
+        self._widen(+1)
+        try:
+            driver.wait_until(lambda: not stream.is_open or may(), self, deadline)
+        finally:
+            self._widen(-1)
+        if self._is_closing:
+            raise self._closed_error(Phase.WRITE)
+        if not stream.is_open:
+            self._raise_over(Phase.WRITE, deadline)
+        if not may():
+            raise PointTimeout(
+                "the peer took no more in time", point=self._name, phase=Phase.WRITE,
+                elapsed_s=deadline.elapsed_s, hint=self._why_nothing_goes(),
+            )  # fmt: skip
+
+    def _widen(self, step: int) -> None:
+        connection = self._driver.connection
+        stream = self._stream
+        self._writers_stuck += step
+        if stream.is_claimed and stream.is_open and self._writers_stuck in (0, 1):
+            wide = self._writers_stuck > 0
+            connection.set_window(stream, self._wide_window if wide else connection.ours.window)
+            self._driver.flush()
+
+    def _why_nothing_goes(self) -> str:
+        stream = self._stream
+        if not stream.is_claimed:
+            return "no responder has opened the channel yet and its first credit is used up"
+        if stream.unread_bytes > self._driver.connection.ours.window:
+            return (
+                f"both sides write and neither reads: {stream.unread_bytes} bytes of the peer "
+                "wait here; read them"
+            )
+        return "its program does not read; call again"
+
+    def _raise_over(self, phase: Phase, deadline: Deadline) -> None:
+        stream = self._stream
+        ending = stream.ending
+        assert ending is not None
+        if ending.how is How.GOODBYE:
+            raise EndOfMessages(
+                f"{ending.text}; the message was not sent", point=self._name, phase=phase,
+                hint="open a new point",
+            )  # fmt: skip
+        raise error_of(ending, stream, self._name, phase, deadline.elapsed_s)
+
+    # --- flushing -----------------------------------------------------------------------
+
+    def flush(self, *, timeout: float | None = None) -> None:
+        deadline = Deadline(timeout)
+        driver = self._driver
+        stream = self._stream
+        with driver.lock:
+            goal = stream.written
+            if stream.confirmed < goal and stream.is_open:
+                driver.connection.ask_ack(stream)
+            driver.wait_until(
+                lambda: stream.confirmed >= goal or not stream.is_open, self, deadline
+            )
+            if self._is_closing:
+                raise self._closed_error(Phase.FLUSH)
+            if stream.confirmed >= goal:
+                return
+            if stream.ending is None:
+                raise PointTimeout(
+                    f"{goal - stream.confirmed} of {goal} messages are not confirmed yet",
+                    point=self._name, phase=Phase.FLUSH, elapsed_s=deadline.elapsed_s,
+                    fate=Fate.UNKNOWN, hint="call again",
+                )  # fmt: skip
+            if stream.ending.how is How.GOODBYE:
+                raise EndOfMessages(
+                    reason_of(stream.ending, stream), point=self._name, phase=Phase.FLUSH,
+                    fate=Fate.UNKNOWN,
+                )  # fmt: skip
+            raise error_of(stream.ending, stream, self._name, Phase.FLUSH, deadline.elapsed_s)
+
+    # --- closing ------------------------------------------------------------------------
+
+    def close(self, *, timeout: float | None = CLOSE_S) -> Receipt:
+        if self._receipt is not None:
+            return self._receipt
+        deadline = Deadline(timeout)
+        driver = self._driver
+        stream = self._stream
+        with driver.lock:
+            self._start_closing()
+            driver.connection.goodbye(stream)
+            driver.flush()
+            driver.wait_until(self._is_settled, self, deadline)
+            self._settle(f"not confirmed within {timeout} s")
+            assert self._receipt is not None
+            return self._receipt
+
+    def abort(self, reason: str) -> None:
+        driver = self._driver
+        with driver.lock:
+            if self._receipt is None:
+                self._start_closing()
+                driver.connection.reset(self._stream, Code.ABANDONED, reason)
+                driver.flush()
+                self._settle(reason)
+
+    def _start_closing(self) -> None:
+        self._is_closing = True
+        self._inbox.clear()
+        for waiter in self.waiters:
+            waiter.wake()
+        if self._driver.is_led:
+            self._driver.wire.wake()
+
+    def _is_settled(self) -> object:
+        """Nothing that could still come would change the receipt."""
+        stream = self._stream
+        return (
+            self._receipt is not None
+            or stream.ending is not None
+            or (stream.confirmed == stream.written and not self._driver.is_stuffed)
+        )
+
+    def _settle(self, reason: str) -> None:
+        if self._receipt is not None:
+            return
+        stream = self._stream
+        written, confirmed = stream.written, stream.confirmed
+        if stream.ending is not None:
+            reason = reason_of(stream.ending, stream)
+        self._receipt = Receipt(written, confirmed, "" if confirmed == written else reason)
+        self._driver.connection.forget(stream)
+        self._inbox.clear()
+        for waiter in self.waiters:
+            waiter.wake()
+        self._release()
+
+    def _release(self) -> None:
+        """The stream is over; a plain point's connection is, too. Lock held."""
+        self._driver.retire()
+
+    def _closed_error(self, phase: Phase) -> ComPointException:
+        ending = self._stream.ending
+        if ending is not None and ending.how is How.FORKED:
+            return error_of(ending, self._stream, self._name, phase, 0.0)
+        return ClosedError(self._closed_why, point=self._name, phase=phase, hint="open a new one")
+
+    def close_at_exit(self) -> None:
+        """Start the goodbye and wake everybody; used when the program ends."""
+        with self._driver.lock:
+            if self._receipt is None and not self._is_closing:
+                self._closed_why = "the program is ending"
+                self._start_closing()
+                self._driver.connection.goodbye(self._stream)
+                self._driver.flush()
+
+    def after_fork(self) -> None:
+        self._reading = threading.Lock()
+        self.waiters = []
+        self._receipt = Receipt(0, 0)
+
+    # --- looking ------------------------------------------------------------------------
+
+    def statistics(self) -> PointStatistics:
+        stream = self._stream
+        with self._driver.lock:
+            return PointStatistics(
+                written=stream.written,
+                confirmed=stream.confirmed,
+                received=stream.received,
+                read=stream.taken,
+                unread_bytes=stream.unread_bytes,
+                credit_bytes=max(0, stream.out_limit - stream.out_cost),
+                is_open=stream.is_open and not self._is_closing,
+                ending="" if stream.ending is None else stream.ending.text,
+                carrier=type(self._driver.wire).__name__,
+            )

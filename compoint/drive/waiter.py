@@ -1,0 +1,46 @@
+"""Waiting threads: how one is put to sleep, and how another wakes it."""
+
+from __future__ import annotations
+
+import threading
+
+__all__ = ["Waiter", "acquire_surely"]
+
+
+class Waiter:
+    """One sleeping thread. `wake` may come before, during or after `sleep`; it counts once."""
+
+    __slots__ = ("_bell",)
+
+    def __init__(self) -> None:
+        self._bell = threading.Lock()
+        self._bell.acquire()
+
+    def sleep(self, timeout_s: float | None) -> bool:
+        """Sleep until woken (True) or until the time is over. Ctrl-C ends it by raising."""
+        if timeout_s is None:
+            return self._bell.acquire()
+        return self._bell.acquire(timeout=min(timeout_s, threading.TIMEOUT_MAX))
+
+    def wake(self) -> None:
+        try:
+            self._bell.release()
+        except RuntimeError:
+            pass  # already woken
+
+
+def acquire_surely(lock: threading.Lock) -> None:
+    """Acquire a lock that a `finally` is going to release.
+
+    A signal handler that raises while `acquire` waits would leave the lock free and the
+    release in the `finally` would fail; so the exception waits until the lock is ours.
+    """
+    raised: BaseException | None = None
+    while True:
+        try:
+            lock.acquire()
+            break
+        except BaseException as error:  # noqa: BLE001 - whatever a signal handler raises
+            raised = error
+    if raised is not None:
+        raise raised

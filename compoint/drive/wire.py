@@ -1,0 +1,131 @@
+"""What a transport brings: a way for bytes to one peer, and a place where peers arrive.
+
+Everything else (greeting, messages, credit, confirmation, channels) is the same over
+every transport and is built on these few verbs. See docs/ARCHITECTURE.md, "adding a
+transport".
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from compoint.limits import GREETING_S
+
+if TYPE_CHECKING:
+    from compoint.address import ComPointAddress
+    from compoint.config import Settings
+    from compoint.deadline import Deadline
+
+__all__ = ["Listener", "Opener", "Wire"]
+
+
+class Wire(abc.ABC):
+    """Bytes to one peer and back: in order, none lost, none doubled, until it is cut.
+
+    No verb but `wait` ever waits. One thread at a time sends, one at a time receives or
+    waits; the driver takes care of that. Any verb may raise OSError: the wire is cut.
+    """
+
+    #: Who is at the other end, for people to read.
+    peer: str = ""
+    #: Whether the peer is known to be on this machine.
+    is_local: bool = False
+    #: Whether silence can be asked for a sign of life (not over mail).
+    has_heartbeat: bool = True
+    #: Whether looking again for a few µs can find an answer (another process sends it).
+    can_spin: bool = False
+    #: How long the peer may take for its greeting.
+    greeting_s: float = GREETING_S
+
+    @abc.abstractmethod
+    def send(self, buffers: Sequence[bytes | memoryview]) -> int:
+        """Send from the front of `buffers`; how many bytes went, 0 if none can go now."""
+
+    @abc.abstractmethod
+    def receive(self) -> bytes | None:
+        """What has arrived, at most RECEIVE_BYTES; None: nothing now; b"": the end."""
+
+    @abc.abstractmethod
+    def receive_into(self, room: memoryview) -> int | None:
+        """Like `receive`, straight into `room`; None: nothing now; 0: the end."""
+
+    @abc.abstractmethod
+    def wait(self, timeout_s: float | None, *, to_send: bool) -> None:
+        """Wait until bytes may have arrived (or, if `to_send`, may be sent), until `wake`
+        is called by another thread, or until the time is over. May return early."""
+
+    @abc.abstractmethod
+    def wake(self) -> None:
+        """Let the thread in `wait`, or the next one to come, return at once."""
+
+    @abc.abstractmethod
+    def fileno(self) -> int:
+        """A descriptor that a selector can watch, or -1: then `on_ready` is used."""
+
+    def on_ready(self, call: Callable[[], None] | None) -> None:
+        """For wires without a descriptor: call this when bytes arrive or room appears."""
+        raise NotImplementedError
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Give everything back to the system. Bytes already sent still travel."""
+
+    def close_copy(self) -> None:
+        """Give back a child process' copy; the parent's wire must not notice."""
+        self.close()
+
+
+class Listener(abc.ABC):
+    """A place where peers arrive."""
+
+    #: The address listened at; a port of 0 has been replaced by the one taken.
+    address: ComPointAddress
+
+    @abc.abstractmethod
+    def accept(self) -> Wire | None:
+        """The next peer that has arrived; None: nobody now. Never waits."""
+
+    @abc.abstractmethod
+    def fileno(self) -> int:
+        """As in `Wire`."""
+
+    def on_ready(self, call: Callable[[], None] | None) -> None:
+        """As in `Wire`."""
+        raise NotImplementedError
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Stop listening; peers that have arrived and were not accepted are cut."""
+
+
+class Opener(abc.ABC):
+    """One transport: what stands behind a protocol name.
+
+    A package offers one by an entry point of the group `compoint.transports` whose name
+    is the protocol and whose object is a subclass that can be called without arguments.
+    """
+
+    def initialise(self, settings: Settings) -> str:
+        """Read the settings; an empty text, or why this transport is not configured."""
+        return ""
+
+    @abc.abstractmethod
+    def connect(self, address: ComPointAddress, deadline: Deadline) -> Wire:
+        """Reach the peer at `address`.
+
+        Raises:
+            ConnectError: it was not reached; names the phase and the next step.
+            PointTimeout: not within the deadline.
+        """
+
+    @abc.abstractmethod
+    def listen(self, address: ComPointAddress) -> Listener:
+        """Start listening at a local address.
+
+        Raises:
+            BusyError: somebody else listens there.
+            ConnectError: the address cannot be listened at.
+        """
+

@@ -1,0 +1,211 @@
+"""Bytes from one thread to another: two bounded queues, and names to meet at."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from compoint.address import ComPointAddress
+from compoint.deadline import Deadline
+from compoint.drive.waiter import Waiter
+from compoint.drive.wire import Listener, Opener, Wire
+from compoint.errors import BusyError, ConnectError, Phase
+from compoint.limits import BACKLOG, CHUNK_BYTES, RECEIVE_BYTES
+
+__all__ = ["MemoryListener", "MemoryOpener", "MemoryWire", "memory_pair"]
+
+#: What one end holds for the other to receive: like a system's socket buffer.
+PIPE_BYTES: Final = 2 * CHUNK_BYTES
+
+
+class _End:
+    """What is on its way to one of the two ends."""
+
+    __slots__ = ("arrived", "is_ended", "size", "waiter", "when_ready")
+
+    def __init__(self) -> None:
+        self.arrived: deque[bytes] = deque()
+        self.size = 0
+        self.is_ended = False
+        self.waiter = Waiter()
+        self.when_ready: Callable[[], None] | None = None
+
+    def tell(self) -> None:
+        """Bytes arrived, or room appeared: whoever serves this end should look."""
+        self.waiter.wake()
+        call = self.when_ready
+        if call is not None:
+            call()
+
+
+class MemoryWire(Wire):
+    """One end of a pair; made by `memory_pair`."""
+
+    is_local = True
+    peer = "memory (this process)"
+
+    def __init__(self, lock: threading.Lock, mine: _End, theirs: _End) -> None:
+        # One lock for both ends, held for a few steps at a time, never while waiting.
+        self._lock = lock
+        self._mine = mine
+        self._theirs = theirs
+        self._is_closed = False
+
+    def send(self, buffers: Sequence[bytes | memoryview]) -> int:
+        theirs = self._theirs
+        sent = 0
+        with self._lock:
+            if theirs.is_ended or self._is_closed:
+                raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+            for buffer in buffers:
+                room = PIPE_BYTES - theirs.size
+                if room <= 0:
+                    break
+                piece = bytes(buffer[:room])
+                theirs.arrived.append(piece)
+                theirs.size += len(piece)
+                sent += len(piece)
+        if sent:
+            theirs.tell()
+        return sent
+
+    def receive(self) -> bytes | None:
+        mine = self._mine
+        with self._lock:
+            if not mine.arrived:
+                return b"" if mine.is_ended else None
+            pieces = [mine.arrived.popleft()]
+            size = len(pieces[0])
+            while mine.arrived and size + len(mine.arrived[0]) <= RECEIVE_BYTES:
+                pieces.append(mine.arrived.popleft())
+                size += len(pieces[-1])
+            was_full = mine.size >= PIPE_BYTES
+            mine.size -= size
+        if was_full:
+            self._theirs.tell()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def receive_into(self, room: memoryview) -> int | None:
+        data = self.receive()
+        if data is None:
+            return None
+        size = min(len(data), len(room))
+        room[:size] = data[:size]
+        if size < len(data):
+            with self._lock:
+                self._mine.arrived.appendleft(data[size:])
+                self._mine.size += len(data) - size
+        return size
+
+    def wait(self, timeout_s: float | None, *, to_send: bool) -> None:
+        # A bell rung since the last look makes this return at once; nothing is missed.
+        self._mine.waiter.sleep(timeout_s)
+
+    def wake(self) -> None:
+        self._mine.waiter.wake()
+
+    def fileno(self) -> int:
+        return -1
+
+    def on_ready(self, call: Callable[[], None] | None) -> None:
+        self._mine.when_ready = call
+
+    def close(self) -> None:
+        with self._lock:
+            self._is_closed = True
+            self._theirs.is_ended = True
+            self._mine.is_ended = True
+        self._mine.when_ready = None
+        self._theirs.tell()
+        self._mine.tell()
+
+    def close_copy(self) -> None:
+        # The other end of a child's copy is a copy, too: nobody is there to be told, and
+        # the lock may have been held by a thread that does not exist here.
+        self._is_closed = True
+
+
+def memory_pair() -> tuple[MemoryWire, MemoryWire]:
+    """Two wires that are each other's peer."""
+    lock = threading.Lock()
+    one, other = _End(), _End()
+    return MemoryWire(lock, one, other), MemoryWire(lock, other, one)
+
+
+class MemoryListener(Listener):
+    """A name in this process at which initiators arrive."""
+
+    def __init__(self, address: ComPointAddress) -> None:
+        self.address = address
+        self._arrived: deque[MemoryWire] = deque()
+        self._when_ready: Callable[[], None] | None = None
+
+    def offer(self, wire: MemoryWire) -> bool:
+        """An initiator comes; False: too many are waiting."""
+        if len(self._arrived) >= BACKLOG:
+            return False
+        self._arrived.append(wire)
+        call = self._when_ready
+        if call is not None:
+            call()
+        return True
+
+    def accept(self) -> Wire | None:
+        return self._arrived.popleft() if self._arrived else None
+
+    def fileno(self) -> int:
+        return -1
+
+    def on_ready(self, call: Callable[[], None] | None) -> None:
+        self._when_ready = call
+
+    def close(self) -> None:
+        _places.pop(self.address.port, None)
+        self._when_ready = None
+        while self._arrived:
+            self._arrived.popleft().close()
+
+
+_places: dict[int, MemoryListener] = {}
+_places_lock = threading.Lock()
+#: Where free ports are looked for, as a system does it.
+_FREE_PORTS: Final = range(49152, 65536)
+
+
+class MemoryOpener(Opener):
+    """`memory://:port/path`."""
+
+    def connect(self, address: ComPointAddress, deadline: Deadline) -> Wire:
+        listener = _places.get(address.port)
+        if listener is None:
+            raise ConnectError(
+                "nobody listens there in this process", point=str(address),
+                phase=Phase.CONNECT, elapsed_s=deadline.elapsed_s,
+                hint="open the server first; memory addresses reach no other process",
+            )  # fmt: skip
+        ours, theirs = memory_pair()
+        if not listener.offer(theirs):
+            raise ConnectError(
+                f"{BACKLOG} initiators are waiting there", point=str(address),
+                phase=Phase.CONNECT, elapsed_s=deadline.elapsed_s, hint="try again later",
+            )  # fmt: skip
+        return ours
+
+    def listen(self, address: ComPointAddress) -> Listener:
+        with _places_lock:
+            port = address.port or next(
+                itertools.filterfalse(_places.__contains__, _FREE_PORTS), 0
+            )
+            if not port or port in _places:
+                raise BusyError(
+                    "somebody listens at this port in this process", point=str(address),
+                    phase=Phase.OPEN, hint="close that server or take another port (0: any)",
+                )  # fmt: skip
+            listener = MemoryListener(address.with_port(port))
+            _places[port] = listener
+        return listener

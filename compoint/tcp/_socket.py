@@ -1,0 +1,242 @@
+"""Bytes over TCP: non-blocking sockets, waited for with `poll`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import threading
+from collections.abc import Sequence
+from typing import Final
+
+from compoint.address import ComPointAddress
+from compoint.deadline import Deadline
+from compoint.drive.pump import Bell
+from compoint.drive.wire import Listener, Opener, Wire
+from compoint.errors import BusyError, ConnectError, Phase, PointTimeout
+from compoint.limits import BACKLOG, RECEIVE_BYTES
+
+__all__ = ["SocketWire", "TcpListener", "TcpOpener"]
+
+#: The system takes at most this many buffers in one call (1024 on Linux, 16 at worst).
+_BUFFERS: Final = 16
+_bells: Final = threading.Lock()
+
+
+class SocketWire(Wire):
+    """One connected socket."""
+
+    can_spin = True
+
+    def __init__(self, sock: socket.socket, peer: str, *, is_local: bool) -> None:
+        sock.setblocking(False)
+        self.peer = peer
+        self.is_local = is_local
+        self._socket = sock
+        self._recv = sock.recv
+        self._fd = sock.fileno()
+        self._bell: Bell | None = None
+        self._poll: select.poll | None = None
+        self._polls_output = False
+
+    def send(self, buffers: Sequence[bytes | memoryview]) -> int:
+        try:
+            if len(buffers) == 1:
+                return self._socket.send(buffers[0])
+            return self._socket.sendmsg(buffers[:_BUFFERS])
+        except BlockingIOError:
+            return 0
+
+    def receive(self) -> bytes | None:
+        try:
+            return self._recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return None
+
+    def receive_into(self, room: memoryview) -> int | None:
+        try:
+            return self._socket.recv_into(room)
+        except BlockingIOError:
+            return None
+
+    def wait(self, timeout_s: float | None, *, to_send: bool) -> None:
+        poll = self._poll
+        if poll is None:
+            poll = self._start_polling()
+        if to_send is not self._polls_output:
+            self._polls_output = to_send
+            events = select.POLLIN | select.POLLOUT if to_send else select.POLLIN
+            poll.modify(self._fd, events)
+        # Rounded up: a wait that ends a fraction early would spin through the rest.
+        ready = poll.poll(None if timeout_s is None else int(timeout_s * 1000) + 1)
+        if len(ready) > 1 or (ready and ready[0][0] != self._fd):
+            assert self._bell is not None
+            self._bell.quiet()
+
+    def _start_polling(self) -> select.poll:
+        bell = self._own_bell()
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        poll.register(bell.fileno(), select.POLLIN)
+        self._poll = poll
+        return poll
+
+    def wake(self) -> None:
+        self._own_bell().ring()
+
+    def _own_bell(self) -> Bell:
+        # Made when first needed: a connection that never blocks a thread costs no
+        # second descriptor.
+        if self._bell is None:
+            with _bells:
+                if self._bell is None:
+                    self._bell = Bell()
+        return self._bell
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def close(self) -> None:
+        self._socket.close()
+        bell, self._bell = self._bell, None
+        if bell is not None:
+            bell.close()
+
+
+class TcpListener(Listener):
+    """A listening socket."""
+
+    def __init__(self, sock: socket.socket, address: ComPointAddress) -> None:
+        self._socket = sock
+        self._fd = sock.fileno()
+        self.address = address
+
+    def accept(self) -> Wire | None:
+        try:
+            sock, name = self._socket.accept()
+        except OSError:
+            # Nobody, or gone again, or no descriptor left: the next look will tell.
+            return None
+        return _wire_of(sock, name)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def _wire_of(sock: socket.socket, name: tuple[str, int]) -> SocketWire:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    host, port = name[:2]
+    text = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    is_local = host.startswith("127.") or host == "::1" or host.startswith("::ffff:127.")
+    return SocketWire(sock, f"tcp://{text}", is_local=is_local)
+
+
+class TcpOpener(Opener):
+    """`tcp://host:port/path`."""
+
+    def connect(self, address: ComPointAddress, deadline: Deadline) -> Wire:
+        point = str(address)
+        host = address.host or "127.0.0.1"
+        if deadline.is_over:
+            raise _too_late(point, Phase.RESOLVE, deadline)
+        try:
+            found = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM)
+        except socket.gaierror as fault:
+            raise ConnectError(
+                f"the host {host!r} is not known ({fault.strerror})", point=point,
+                phase=Phase.RESOLVE, elapsed_s=deadline.elapsed_s,
+                hint="check the name and the network",
+            ) from fault  # fmt: skip
+        faults = []
+        for family, kind, protocol, _, name in found:
+            sock = socket.socket(family, kind, protocol)
+            try:
+                _connect(sock, name, deadline)
+                return _wire_of(sock, name)  # type: ignore[arg-type]
+            except TimeoutError as fault:
+                sock.close()
+                raise _too_late(point, Phase.CONNECT, deadline) from fault
+            except OSError as fault:
+                sock.close()
+                faults.append(fault)
+            except BaseException:
+                sock.close()
+                raise
+        raise ConnectError(
+            f"nobody was reached ({'; '.join(sorted({str(f.strerror) for f in faults}))})",
+            point=point, phase=Phase.CONNECT, elapsed_s=deadline.elapsed_s,
+            hint=_hint(faults),
+        ) from faults[0]  # fmt: skip
+
+    def listen(self, address: ComPointAddress) -> Listener:
+        # Without a host only this machine is served: leaving it must be asked for.
+        host = address.host or "127.0.0.1"
+        point = str(address)
+        try:
+            family, kind, protocol, _, name = socket.getaddrinfo(
+                host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+        except socket.gaierror as fault:
+            raise ConnectError(
+                f"the interface {host!r} is not known ({fault.strerror})", point=point,
+                phase=Phase.RESOLVE, hint="name an address of this machine",
+            ) from fault  # fmt: skip
+        sock = socket.socket(family, kind, protocol)
+        try:
+            if os.name == "posix":
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(name)
+            sock.listen(BACKLOG)
+            sock.setblocking(False)
+        except OSError as fault:
+            sock.close()
+            raise _cannot_listen(fault, point) from fault
+        return TcpListener(sock, address.with_port(sock.getsockname()[1]))
+
+
+def _connect(sock: socket.socket, name: tuple[object, ...], deadline: Deadline) -> None:
+    sock.setblocking(False)
+    code = sock.connect_ex(name)
+    if code == errno.EINPROGRESS:
+        poll = select.poll()
+        poll.register(sock, select.POLLOUT)
+        while not poll.poll(_poll_ms(deadline)):
+            if deadline.is_over:
+                raise TimeoutError
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, os.strerror(code))
+
+
+def _poll_ms(deadline: Deadline) -> int | None:
+    remaining_s = deadline.remaining_s()
+    return None if remaining_s is None else int(remaining_s * 1000) + 1
+
+
+def _too_late(point: str, phase: Phase, deadline: Deadline) -> PointTimeout:
+    return PointTimeout(
+        "the peer was not reached in time", point=point, phase=phase,
+        elapsed_s=deadline.elapsed_s, hint="is there a firewall in between?",
+    )  # fmt: skip
+
+
+def _hint(faults: list[OSError]) -> str:
+    if any(fault.errno == errno.ECONNREFUSED for fault in faults):
+        return "is the server started, and is this its port?"
+    return "check host, port and network"
+
+
+def _cannot_listen(fault: OSError, point: str) -> Exception:
+    if fault.errno == errno.EADDRINUSE:
+        return BusyError(
+            "another program listens at this port", point=point, phase=Phase.OPEN,
+            hint="stop it or take another port (0: any free one)",
+        )  # fmt: skip
+    return ConnectError(
+        f"cannot listen here ({fault.strerror})", point=point, phase=Phase.OPEN,
+        hint="name an address of this machine and a port you may use",
+    )  # fmt: skip
