@@ -30,7 +30,7 @@ import dataclasses
 import decimal
 import re
 from collections import Counter
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -39,7 +39,7 @@ import msgspec
 from msgspec.msgpack import Ext
 
 from compoint._tokens import map_sizes
-from compoint.errors import Fate, MessageError
+from compoint.errors import MessageError
 from compoint.limits import NESTING_DEPTH
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ _ADVICE: Final = {
 
 
 def _refusal(what: str, hint: str) -> MessageError:
-    return MessageError(what, path="$", hint=hint, fate=Fate.NOT_SENT)
+    return MessageError(what, path="$", hint=hint)
 
 
 def _fault_in(value: Any, above: set[int]) -> MessageError | None:
@@ -339,6 +339,22 @@ def _from_pairs(parts: list[Any]) -> dict[Any, Any]:
 _DECIMAL: Final = re.compile(r"-?(\d+(\.\d+)?(E[+-]\d+)?|Infinity|s?NaN\d*)", re.ASCII)
 
 
+#: CPython's fromisoformat() reads an offset shorter than a second as none.
+_FINE_OFFSET: Final = re.compile(r"(.+)([+-])(\d\d):(\d\d):(\d\d)\.(\d{6})", re.ASCII)
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if fine := _FINE_OFFSET.fullmatch(text):
+        hours, minutes, seconds, microseconds = map(int, fine.groups()[2:])
+        offset = timedelta(0, seconds, microseconds, 0, minutes, hours)
+        zone = timezone(-offset if fine[2] == "-" else offset)
+        moment = datetime.fromisoformat(fine[1]).replace(tzinfo=zone)
+    if moment.isoformat() != text:  # fromisoformat() takes many more ways to write it
+        raise ValueError(text)
+    return moment
+
+
 def _from_extension(code: int, data: bytes) -> Any:
     try:
         if code == UUID_BYTES:
@@ -349,11 +365,11 @@ def _from_extension(code: int, data: bytes) -> Any:
         if code == DECIMAL and _DECIMAL.fullmatch(text):
             return Decimal(text, _STRICT)
         if code in (DATETIME, DATETIME_FOLDED):
-            moment = datetime.fromisoformat(text)
-            if moment.isoformat() == text:  # fromisoformat() takes many more ways to write it
-                return moment.replace(fold=code == DATETIME_FOLDED)
+            return _moment(text).replace(fold=code == DATETIME_FOLDED)
     except (ValueError, ArithmeticError):
         pass
     if code in (INT, DECIMAL, DATETIME, DATETIME_FOLDED, UUID_BYTES):
         raise MessageError(f"the content of an extension of code {code} is wrong")
+    if code == PAIRS:
+        raise MessageError(f"an extension of code {code} does not stand first in an array")
     raise MessageError(f"an extension of code {code} is unknown here")

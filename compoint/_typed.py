@@ -15,12 +15,12 @@ import dataclasses
 import re
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, dataclass_transform, overload
 
 import msgspec
 
 from compoint._plain import CODEC, below, refuse_doubles, step
-from compoint.errors import Fate, MessageError, UsageError
+from compoint.errors import MessageError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -127,7 +127,7 @@ class Codec:
 
     def _unusable(self, path: str, what: str, hint: str) -> MessageError:
         what = f"{self.kind.__qualname__} cannot be a message: {what}"
-        return MessageError(what, path=path, hint=hint, fate=Fate.NOT_SENT)
+        return MessageError(what, path=path, hint=hint)
 
     def encode(self, message: Any) -> bytes:
         """The payload for an instance of this class.
@@ -146,7 +146,7 @@ class Codec:
             if not isinstance(error, msgspec.ValidationError):
                 fault.path = _path_to_unwritable(message)
             what = f"this {self.kind.__name__} cannot be sent: {fault.what}"
-            raise MessageError(what, path=fault.path, fate=Fate.NOT_SENT) from error
+            raise MessageError(what, path=fault.path) from error
         return self.prefix + body
 
     def decode(self, payload: bytes) -> Any:
@@ -266,6 +266,8 @@ def _parts(value: Any) -> Iterator[tuple[object, Any]]:
 # --- what users derive from -------------------------------------------------------------------
 
 
+# Said here again, or type checkers take `Streamable` itself for a class that is not frozen.
+@dataclass_transform(field_specifiers=(msgspec.field,))
 class _StreamableMeta(msgspec.StructMeta):
     """Declares each subclass of `Streamable`; holds `register` away from the users' fields."""
 

@@ -64,14 +64,13 @@ def encode(message: object) -> tuple[int, bytes]:
         if kind is str:
             return FORM_TEXT, message.encode()  # type: ignore[attr-defined]
         return FORM_PLAIN, encode_plain(message)
-    except MessageError:
-        raise
-    except UnicodeEncodeError:
-        encode_plain(message)  # says what is wrong with a str
+    except MessageError as error:
+        error.fate = Fate.NOT_SENT
         raise
     except Exception as error:  # e.g. of a tzinfo of the user's
         fault = fault_from(error)
-        raise MessageError(fault.what, path="$", fate=Fate.NOT_SENT) from error
+        fault.fate = Fate.NOT_SENT
+        raise fault from error
 
 
 def decode(form: int, payload: bytes, wanted: Any = None) -> Any:
@@ -166,69 +165,77 @@ def _takes_fields(member: Any) -> bool:
 
 
 class _Expectation:
-    """One `wanted`, taken apart: classes declared as messages, and the rest."""
+    """One `wanted`, taken apart: classes declared as messages, and the others.
+
+    The members of a union are tried one by one: msgspec's own unions hold only one class
+    and one of str, bytes, datetime, … Their order does not matter (and is not known, for
+    `A | B == B | A`): exactly one must fit.
+    """
 
     def __init__(self, wanted: Any) -> None:
-        members = list(_members(wanted))
-        others = [member for member in members if codec_of(member) is None]
-        self._wanted = wanted
-        self._codecs = [codec for member in members if (codec := codec_of(member)) is not None]
-        self._takes_all = any(member in (Any, object) for member in members)
+        members = [types.NoneType if each is None else each for each in _members(wanted)]
+        self._codecs = [codec for each in members if (codec := codec_of(each)) is not None]
+        self._others = [each for each in members if codec_of(each) is None]
+        self._takes_all = Any in members or object in members
         self._takes_typed = self._takes_all or Streamable in members
-        others = [member for member in others if member is not Streamable]
-        self._others: Any = typing.Union[tuple(others)] if others else None
         self._takes_fields = any(map(_takes_fields, members))
-        self._label = " | ".join(getattr(each, "__name__", str(each)) for each in members)
+        self._label = " | ".join(map(_label, members))
 
     def take(self, form: int, payload: bytes) -> Any:
         if form == FORM_TYPED:
             return self._take_typed(payload)
         value = _natural(form, payload)
-        if self._takes_all or type(value) is self._wanted:
+        if self._takes_all or type(value) in self._others:
             return value
-        return self._fit(value)
+        if self._codecs and type(value) is dict:
+            return self._fit_fields(value)
+        return self._fit(value, self._others)
 
     def _take_typed(self, payload: bytes) -> Any:
         name = name_in(payload)
         codecs = [codec for codec in self._codecs if codec.name == name]
         if len(codecs) == 1:
             return codecs[0].decode(payload)
-        if self._takes_typed or codecs:
+        if codecs or self._takes_typed:
             return _only_one(name).decode(payload)
         if not self._takes_fields:
             raise MessageError(f"expected {self._label}, got {name.decode()}")
         fields = decode_plain(payload[1 + len(name) :])
         if type(fields) is not dict:
             raise MessageError(f"the fields of {name.decode()} are no dict")
-        return fields if self._wanted is dict else self._convert(fields)
-
-    def _fit(self, value: Any) -> Any:
-        may_be_fields = type(value) is dict and self._codecs
-        if self._others is not None:
-            try:
-                return self._convert(value)
-            except msgspec.ValidationError:
-                if not may_be_fields:
-                    raise
-        if not may_be_fields:
-            raise MessageError(f"expected {self._label}, got {type(value).__name__}")
-        return self._fit_fields(value)
+        return fields if dict in self._others else self._fit(fields, self._others)
 
     def _fit_fields(self, fields: dict[Any, Any]) -> Any:
+        # What takes dicts as such comes first: that is what the peer wrote.
+        if self._takes_fields:
+            try:
+                return self._fit(fields, self._others)
+            except MessageError:
+                pass
         for codec in self._codecs:
             codec.prepare()
-        if len(self._codecs) == 1:
-            return msgspec.convert(fields, self._codecs[0].kind, builtin_types=_AS_THEY_ARE)
-        fitting: list[Any] = []
-        for codec in self._codecs:
-            try:
-                fitting.append(msgspec.convert(fields, codec.kind, builtin_types=_AS_THEY_ARE))
-            except msgspec.ValidationError:
-                continue
-        if len(fitting) != 1:
-            number = "several" if fitting else "none"
-            raise MessageError(f"expected {self._label}, got a dict that fits {number} of them")
-        return fitting[0]
+        return self._fit(fields, [codec.kind for codec in self._codecs])
 
-    def _convert(self, value: Any) -> Any:
-        return msgspec.convert(value, self._others, builtin_types=_AS_THEY_ARE)
+    def _fit(self, value: Any, kinds: list[Any]) -> Any:
+        fitting: list[Any] = []
+        faults: list[MessageError] = []
+        for kind in kinds:
+            if kind is not Streamable:
+                try:
+                    fitting.append(msgspec.convert(value, kind, builtin_types=_AS_THEY_ARE))
+                except msgspec.ValidationError as error:
+                    faults.append(fault_from(error))
+        if len(fitting) == 1:
+            return fitting[0]
+        found = f"expected {self._label}, got {type(value).__name__}"
+        if fitting:
+            raise MessageError(f"{found} that fits several of them")
+        # The fault deepest inside speaks of the member that was meant.
+        deepest = max(faults, key=lambda fault: len(fault.path), default=MessageError(found))
+        raise deepest if len(kinds) == 1 or deepest.path != "$" else MessageError(found)
+
+
+def _label(kind: Any) -> str:
+    if kind is types.NoneType:
+        return "None"
+    return kind.__name__ if isinstance(kind, type) else str(kind)

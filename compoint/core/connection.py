@@ -360,7 +360,12 @@ class Connection:
                 self._touch(stream)
             if kind == Kind.MESSAGE and stream.is_open and not left:
                 cost = len(payload) + _TOLL
-                if cost <= _SMALL_COST and stream.in_cost + cost <= stream.in_limit and stream.assembly is None:
+                if (
+                    cost <= _SMALL_COST
+                    and stream.in_cost + cost <= stream.in_limit
+                    and stream.assembly is None
+                    and not stream.wide
+                ):
                     stream.in_cost += cost
                     stream.received += 1
                     stream.inbox.append((form, payload) if form else payload)  # type: ignore[arg-type]
@@ -484,6 +489,8 @@ class Connection:
         stream.received += len(bodies)
         stream.inbox.extend([(form, body) for body in bodies] if form else bodies)
         self._touch(stream)
+        if stream.wide:
+            self.grant(stream)
 
     def _take_start(
         self, stream: Stream, form: int, payload: bytes | memoryview, left: int
@@ -731,11 +738,14 @@ class Connection:
             stream.note_grant(limit)
             self._send_credit(stream)
 
-    def set_window(self, stream: Stream, window: int) -> None:
-        """Change how far the peer may run ahead from now on; takes nothing back."""
-        stream.window = window
-        stream.note_grant(stream.in_limit)
-        self.grant(stream)
+    def set_stuck(self, stream: Stream, wide: int) -> None:
+        """This side's program is stuck in writing (`wide` > 0), or is so no more (0).
+
+        Stuck, it takes in what the peer writes, up to `wide`, as if it had been read.
+        """
+        stream.wide = wide
+        if wide:
+            self.grant(stream)
 
     def ask_ack(self, stream: Stream) -> None:
         """Ask the peer to confirm at once what it holds."""

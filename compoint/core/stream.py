@@ -78,6 +78,7 @@ class Stream:
         "received",
         "taken",
         "taken_cost",
+        "wide",
         "window",
         "written",
     )
@@ -113,6 +114,8 @@ class Stream:
         self.received = 0
         self.in_cost = 0
         self.window = window
+        #: While this side's program is stuck in writing: how much may come all the same.
+        self.wide = 0
         self.in_limit = window
         self.assembly: Assembly | None = None
         # The two counts of what the program has taken are written by the one reader only.
@@ -145,7 +148,9 @@ class Stream:
         of an unfinished message count as taken, or it could never be finished.
         """
         taken = self.taken_cost
-        if self.assembly is not None and not self.inbox:
+        if self.wide:
+            taken = min(self.in_cost, taken + max(0, self.wide - self.window))
+        elif self.assembly is not None and not self.inbox:
             taken += self.assembly.position
         return taken + self.window
 

@@ -84,9 +84,12 @@ class Driver:
         self._may_spin = MAY_SPIN and wire.can_spin and len(os.sched_getaffinity(0)) > 1
         self._spin_pause = 0
         self._spin_next = 1
+        #: Others may arrive here (channels): the pump listens whenever nobody leads.
+        self.is_prompt = False
         # Kept by the pump.
         self.is_watched = False
         self.is_armed = False
+        self.armed_output = False
         self.is_gathering = False
         self.seen_rounds = 0
         self.timer = 0
@@ -113,6 +116,11 @@ class Driver:
         self._wrote_last = True
         self._sent_at = clock()
 
+    def linger(self) -> None:
+        """There is something to send that may wait a moment for company. Lock held."""
+        if not (self.is_gathering or self.is_closed):
+            self.pump.flush_soon(self)
+
     def flush(self) -> None:
         """Send what there is, as far as the wire takes it. Lock held, but not throughout."""
         if self._sending or self.is_closed:
@@ -136,7 +144,7 @@ class Driver:
                     acquire_surely(lock)
                 if not sent:
                     if not self.is_led:
-                        self.pump.arm_soon(self)
+                        self.pump.arm(self)
                     break
                 self._note_sent(sent)
             is_clean = True
@@ -221,6 +229,8 @@ class Driver:
 
     def _lead(self, ready: Callable[[], object], deadline: Deadline) -> None:
         self.is_led = True
+        if self.is_armed:
+            self.pump.disarm(self)
         try:
             while not ready():
                 remaining_s = deadline.remaining_s()
@@ -238,13 +248,14 @@ class Driver:
 
     def _pass_lead(self) -> None:
         """The lead is free: wake a follower to take it, or leave it to the pump."""
-        if self.followers:
-            if len(self.followers) >= CROWD:
-                if not self.is_armed:
-                    self.pump.arm_soon(self)
-            else:
-                self.followers[0].wake()
-        elif not (self.is_watched or self.is_armed or self.is_closed):
+        if self.is_closed:
+            return
+        if self.followers and len(self.followers) < CROWD:
+            self.followers[0].wake()
+        elif self.followers or self.is_prompt or self._unsent:
+            if not self.is_armed:
+                self.pump.arm(self)
+        elif not (self.is_watched or self.is_armed):
             self.pump.watch(self)
 
     def _round(self, timeout_s: float | None) -> None:
@@ -335,27 +346,27 @@ class Driver:
 
     # --- the pump's share ---------------------------------------------------------------
 
-    def serve(self) -> bool:
-        """Bytes may have come and nobody leads: take them. Called by the pump only.
-
-        Returns whether the pump should go on watching.
-        """
+    def serve(self) -> None:
+        """Bytes may have come and nobody leads: take them. Called by the pump only."""
         with self.lock:
-            if self.is_led:
-                self.is_armed = False
-                return False
-            if not self.is_closed:
-                self.is_led = True
-                try:
-                    self._serve_rounds()
-                finally:
-                    self.is_led = False
-            if self.is_closed or self.connection.ending is not None:
+            if self.is_led or self.is_closed:
+                return
+            self.is_led = True
+            try:
+                self._serve_rounds()
+            finally:
+                self.is_led = False
+            if self.connection.ending is not None:
                 self.shut()
-                return False
+                return
+            if (
+                not self.is_armed
+                or self.wire.fileno() < 0
+                or bool(self._unsent) is not self.armed_output
+            ):
+                self.pump.arm(self)
             if self.followers and len(self.followers) < CROWD:
                 self.followers[0].wake()
-            return True
 
     def _serve_rounds(self) -> None:
         for _ in range(SERVE_ROUNDS):

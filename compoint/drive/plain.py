@@ -2,51 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
 from compoint.core.codes import Code
-from compoint.core.connection import Connection, Happening, Side
+from compoint.core.connection import Connection, Side
 from compoint.core.greeting import Greeting, Mode
 from compoint.core.stream import Stream
 from compoint.deadline import Deadline, clock
 from compoint.drive.driver import Driver
 from compoint.drive.lifetime import lifetime
+from compoint.drive.reception import Reception, drive, greeting_for
 from compoint.drive.stream_point import StreamPoint
-from compoint.drive.wire import Listener, Opener, Wire
+from compoint.drive.wire import Opener
 from compoint.errors import ClosedError, Phase, PointTimeout
-from compoint.limits import UNGREETED
 from compoint.observe import ServerStatistics
 from compoint.point import ComPoint, ServerComPoint
 
 if TYPE_CHECKING:
     from compoint.address import ComPointAddress
     from compoint.config import PointSettings
-    from compoint.drive.pump import Pump
 
-__all__ = ["PlainServer", "drive", "greeting_for", "open_plain"]
-
-
-def greeting_for(settings: PointSettings, mode: Mode, wire: Wire, path: str = "") -> Greeting:
-    """What this side tells the peer about itself."""
-    return Greeting(
-        mode=mode,
-        message_limit=settings.max_message_bytes,
-        window=settings.window_bytes,
-        heartbeat_ms=round(settings.heartbeat_s * 1000) if wire.has_heartbeat else 0,
-        session=os.urandom(16),
-        path=path,
-    )
-
-
-def drive(wire: Wire, connection: Connection, pump: Pump, *, arm: bool) -> Driver:
-    """Put a connection in motion."""
-    driver = Driver(wire, connection, pump)
-    lifetime.drivers.add(driver)
-    pump.adopt(driver, arm=arm)
-    return driver
+__all__ = ["PlainServer", "open_plain"]
 
 
 def open_plain(
@@ -81,16 +59,15 @@ class PlainServer(ServerComPoint):
 
     def __init__(self, opener: Opener, address: ComPointAddress, settings: PointSettings) -> None:
         self._settings = settings
-        self._listener = opener.listen(address)
-        self._address = self._listener.address
+        listener = opener.listen(address)
+        self._address = listener.address
         self._arrived = threading.Condition(threading.Lock())
         self._waiting: deque[tuple[Driver, Stream]] = deque()
-        self._ungreeted: set[Driver] = set()
         self._is_closed = False
         self._closed_why = "this side closed the server"
-        self._accepted = self._refused = self._foreign = 0
+        self._accepted = self._refused = 0
         lifetime.servers.add(self)
-        lifetime.pump().serve_listener(self._listener, self._take_peer)
+        self._reception = Reception(listener, lifetime.pump(), settings, self._answer)
 
     @property
     def address(self) -> ComPointAddress:
@@ -125,52 +102,23 @@ class PlainServer(ServerComPoint):
         return point
 
     def _who_came(self) -> str:
-        if self._foreign:
-            return f"{self._foreign} peers came that speak something else"
-        if self._ungreeted:
-            return f"{len(self._ungreeted)} connections came and have not greeted yet"
+        if self._reception.foreign:
+            return f"{self._reception.foreign} peers came that speak something else"
+        if self._reception.ungreeted:
+            return f"{len(self._reception.ungreeted)} connections came and have not greeted yet"
         return "is the initiator using this address?"
 
-    # --- on the pump --------------------------------------------------------------------
-
-    def _take_peer(self, listener: Listener) -> bool:
-        if self._is_closed:
-            return False
-        wire = listener.accept()
-        if wire is None:
-            return False
-        if len(self._ungreeted) >= UNGREETED:
-            self._refused += 1
-            wire.close()
-            return True
-        ours = greeting_for(self._settings, Mode.WELCOME, wire)
-        greeting_s = min(wire.greeting_s, self._settings.greeting_timeout_s)
-        driver = drive(
-            wire, Connection(Side.RESPONDER, ours, clock(), greeting_s), lifetime.pump(), arm=True
-        )
-        driver.on_happening = self._on_happening
-        self._ungreeted.add(driver)
-        return True
-
-    def _on_happening(self, driver: Driver, happening: Happening, stream: Stream | None) -> None:
-        if happening is Happening.GREETED:
-            self._answer(driver)
-        elif happening is Happening.OVER and driver in self._ungreeted:
-            self._ungreeted.discard(driver)
-            self._foreign += 1
-
-    def _answer(self, driver: Driver) -> None:
+    def _answer(self, driver: Driver, asking: Greeting) -> None:
         """A peer has greeted: welcome it, or say why not. The driver's lock is held."""
         connection = driver.connection
-        self._ungreeted.discard(driver)
-        asking = connection.asking
-        assert asking is not None
         if asking.mode is not Mode.PLAIN:
-            text = "this is a plain server ComPoint; open a plain ComPoint, not a channel"
+            text = "this is a plain server ComPoint, not a service point for channels"
             connection.refuse(Code.WRONG_MODE, text)
         elif self._address.path and asking.path != self._address.path:
             text = f"nobody serves the path {asking.path or '/'!r} here"
             connection.refuse(Code.NO_SUCH_PATH, text)
+        elif self._is_closed:
+            connection.refuse(Code.STOPPED, "the server was closed")
         elif len(self._waiting) >= self._settings.backlog:
             self._refused += 1
             text = f"{len(self._waiting)} initiators are waiting to be accepted"
@@ -191,17 +139,10 @@ class PlainServer(ServerComPoint):
             self._is_closed = True
             waiting, self._waiting = self._waiting, deque()
             self._arrived.notify_all()
-        lifetime.pump().forget_listener(self._listener)
-        self._listener.close()
+        self._reception.close()
         for driver, _ in waiting:
             with driver.lock:
                 driver.connection.leave(Code.STOPPED, "the server was closed")
-                driver.flush()
-                driver.shut()
-        for driver in list(self._ungreeted):
-            with driver.lock:
-                driver.connection.refuse(Code.STOPPED, "the server was closed")
-                driver.flush()
                 driver.shut()
 
     def close_at_exit(self) -> None:
@@ -213,15 +154,15 @@ class PlainServer(ServerComPoint):
         self._waiting.clear()
         self._is_closed = True
         self._closed_why = "this server belongs to the parent process"
-        self._listener.close()
+        self._reception.after_fork()
 
     def statistics(self) -> ServerStatistics:
         with self._arrived:
             return ServerStatistics(
                 accepted=self._accepted,
                 waiting=len(self._waiting),
-                ungreeted=len(self._ungreeted),
-                refused=self._refused,
-                foreign=self._foreign,
+                ungreeted=len(self._reception.ungreeted),
+                refused=self._refused + self._reception.refused,
+                foreign=self._reception.foreign,
                 is_open=not self._is_closed,
             )

@@ -1,11 +1,13 @@
-"""One selector thread: leads where no caller does, and keeps the time.
+"""One thread that leads where no caller does, and keeps the time.
 
 It accepts, greets, answers heartbeats and confirms for connections nobody is calling on,
 sends what was gathered and not flushed, and finishes what a closed point left unsent.
 
-A connection that a caller used lately is not put into the selector at once, since the
-caller will most likely come back: it is *watched*, looked at every WATCH_S, and armed
-when nobody came. So a busy caller never meets the pump, and an idle process sleeps.
+A connection is *armed* while the pump listens to it. A caller that takes the lead disarms
+it. When the caller leaves, a connection at which others may arrive (a service point's)
+is armed at once; any other is *watched*: the caller will most likely come back, so it is
+looked at every WATCH_S and armed when nobody came. So a busy caller of a plain point
+never meets the pump, and an idle process sleeps.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ import itertools
 import logging
 import math
 import os
-import selectors
 import socket
 import threading
 from collections import deque
@@ -24,6 +25,7 @@ from typing import Final
 
 from compoint.deadline import clock
 from compoint.drive.driver import Driver
+from compoint.drive.poller import new_poller
 from compoint.drive.wire import Listener
 
 __all__ = ["Bell", "Pump"]
@@ -36,6 +38,8 @@ WATCH_S: Final = 0.02
 GATHER_LOOK_S: Final = 0.001
 #: Peers accepted from one listener before others are looked at.
 ACCEPT_ROUNDS: Final = 64
+
+Timer = Callable[[], float | None]
 
 
 class Bell:
@@ -74,74 +78,119 @@ class Bell:
 
 
 class Pump:
-    """The thread and its duties. All verbs but `run` may be called by any thread, with
-    or without a driver's lock held; they only leave a note and ring."""
+    """The thread and its duties.
+
+    All verbs may be called by any thread. Those that name a driver are called with the
+    driver's lock held; the pump itself takes that lock for every look at a driver, and
+    holds no lock of its own.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._notes: deque[tuple[Callable[..., None], tuple[object, ...]]] = deque()
         self._bell = Bell()
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._bell.fileno(), selectors.EVENT_READ, None)
-        self._registered: dict[Driver, int] = {}
+        self._poller = new_poller()
+        self._poller.watch(self._bell.fileno(), output=False)
+        self._served: dict[int, Callable[[], object]] = {}
+        self._notes: deque[Callable[[], object]] = deque()
         self._watched: list[Driver] = []
-        self._gathering: list[Driver] = []
         self._watch_at = 0.0
-        self._wakes_at = 0.0
+        self._gathering: list[Driver] = []
         # The heap holds numbers only, so that what is forgotten is freed before it is due.
         self._timers: list[tuple[float, int]] = []
-        self._calls: dict[int, Callable[[], float | None]] = {}
+        self._calls: dict[int, Timer] = {}
         self._counter = itertools.count(1)
         self._is_asleep = False
+        self._wakes_at = 0.0
         self._is_stopping = False
-        self._thread = threading.Thread(target=self.run, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    # --- notes from other threads -------------------------------------------------------
-
-    def _note(self, call: Callable[..., None], *arguments: object, within_s: float = 0.0) -> None:
-        self._notes.append((call, arguments))
-        # Waking the pump costs its callers; it is not done when it wakes soon enough anyway.
-        if self._is_asleep and (not within_s or self._wakes_at > clock() + within_s):
-            self._bell.ring()
+    # --- what others ask for ------------------------------------------------------------
 
     def adopt(self, driver: Driver, *, arm: bool) -> None:
-        """A new connection: keep its timers and, if `arm`, listen to it at once."""
-        self._note(self._adopt, driver, arm, within_s=0.0 if arm else 2 * WATCH_S)
+        """Take a new connection: keep its timers and, if `arm`, listen to it at once."""
+        due = driver.connection.next_timer()
+        if due is not None:
+            driver.timer = self.call_at(due, driver.on_time)
+        if arm:
+            self.arm(driver)
+
+    def arm(self, driver: Driver) -> None:
+        """Listen to this connection: nobody else does."""
+        driver.is_armed = True
+        driver.armed_output = driver.is_stuffed
+        wire = driver.wire
+        fd = wire.fileno()
+        if fd >= 0:
+            self._served[fd] = driver.serve
+            self._poller.watch(fd, output=driver.armed_output)
+        else:
+            wire.on_ready(lambda: self._note(driver.serve))
+
+    def disarm(self, driver: Driver) -> None:
+        """Listen no more: a caller leads."""
+        driver.is_armed = False
+        fd = driver.wire.fileno()
+        if fd >= 0:
+            self._poller.drop(fd)
+        else:
+            driver.wire.on_ready(None)
 
     def watch(self, driver: Driver) -> None:
-        """A caller has left a connection. Driver's lock held."""
+        """A caller has left a connection and may come back."""
         driver.is_watched = True
-        self._note(self._watched.append, driver, within_s=2 * WATCH_S)
-
-    def arm_soon(self, driver: Driver) -> None:
-        """Nobody leads this connection and there is something to do."""
-        self._note(self._arm, driver)
+        self._watched.append(driver)
+        self._wake_within(2 * WATCH_S)
 
     def flush_soon(self, driver: Driver) -> None:
-        """Messages were gathered; send them if nobody does. Driver's lock held."""
+        """Messages were gathered; send them if nobody else does."""
         driver.is_gathering = True
-        self._note(self._gathering.append, driver, within_s=2 * GATHER_LOOK_S)
+        self._gathering.append(driver)
+        self._wake_within(2 * GATHER_LOOK_S)
 
     def forget(self, driver: Driver) -> None:
-        """The connection is over."""
-        self._unregister(driver)
+        """The connection is over; its wire is still open."""
+        self.disarm(driver)
+        self._served.pop(driver.wire.fileno(), None)
         self._calls.pop(driver.timer, None)
 
     def serve_listener(self, listener: Listener, arrived: Callable[[Listener], bool]) -> None:
-        """Call `arrived` when peers arrive, until it returns False."""
-        self._note(self._serve_listener, listener, arrived)
+        """Call `arrived` when peers arrive, several times until it returns False."""
+
+        def look() -> None:
+            for _ in range(ACCEPT_ROUNDS):
+                if not arrived(listener):
+                    return
+
+        fd = listener.fileno()
+        if fd >= 0:
+            self._served[fd] = look
+            self._poller.watch(fd, output=False)
+        else:
+            listener.on_ready(lambda: self._note(look))
 
     def forget_listener(self, listener: Listener) -> None:
         fd = listener.fileno()
         if fd >= 0:
-            self._drop_fd(fd)
+            self._poller.drop(fd)
+            self._served.pop(fd, None)
         else:
             listener.on_ready(None)
 
-    def call_at(self, due: float, call: Callable[[], float | None]) -> None:
-        """Call once at `due`, and again at the time it returns, until that is None."""
-        self._note(self._push_timer, due, call)
+    def call_at(self, due: float, call: Timer) -> int:
+        """Call at `due`, and again at the time it returns, until that is None.
+
+        Returns a number for `cancel`.
+        """
+        number = next(self._counter)
+        self._calls[number] = call
+        # The heap belongs to the thread; a timer is rarely the next thing that happens.
+        self._notes.append(lambda: heapq.heappush(self._timers, (due, number)))
+        self._wake_within(due - clock())
+        return number
+
+    def cancel(self, number: int) -> None:
+        self._calls.pop(number, None)
 
     def stop(self) -> None:
         """End the thread and wait for it. Its connections must have been given away."""
@@ -155,50 +204,65 @@ class Pump:
         self._is_stopping = True
         self._notes.clear()
         self._bell.close()
-        # Not `unregister`: the kernel's set is shared with the parent.
-        self._selector.close()
+        # Nothing is dropped from the set: the system shares it with the parent.
+        self._poller.close()
 
     @property
     def is_running(self) -> bool:
         return self._thread.is_alive() and not self._is_stopping
 
+    def _note(self, call: Callable[[], object]) -> None:
+        self._notes.append(call)
+        self._wake_within(0.0)
+
+    def _wake_within(self, time_s: float) -> None:
+        # Waking the pump costs its callers; not done when it wakes soon enough anyway.
+        if self._is_asleep and self._wakes_at > clock() + time_s:
+            self._bell.ring()
+
     # --- the thread ---------------------------------------------------------------------
 
-    def run(self) -> None:
+    def _run(self) -> None:
         try:
             while not self._is_stopping:
                 self._turn()
         finally:
-            self._selector.close()
+            self._poller.close()
             self._bell.close()
 
     def _turn(self) -> None:
+        self._wakes_at = math.inf
+        self._is_asleep = True
+        # Whoever leaves something from here on sees a sleeper and rings.
         timeout_s = self._sleep_s()
         self._wakes_at = math.inf if timeout_s is None else clock() + timeout_s
-        self._is_asleep = True
-        if self._notes:
-            timeout_s = 0.0
-        ready = self._selector.select(timeout_s)
+        ready = self._poller.wait(timeout_s)
         self._is_asleep = False
         self._bell.quiet()
+        for fd in ready:
+            serve = self._served.get(fd)
+            if serve is not None:
+                self._guarded(serve)
         while self._notes:
-            call, arguments = self._notes.popleft()
-            self._guarded(call, *arguments)
-        for key, _ in ready:
-            if key.data is not None:
-                self._guarded(key.data)
-        self._look_at_gathering()
-        self._look_at_watched()
-        self._run_timers()
+            self._guarded(self._notes.popleft())
+        if self._gathering:
+            self._look_at_gathering()
+        if self._watched:
+            self._look_at_watched()
+        if self._timers:
+            self._run_timers()
 
-    def _guarded(self, call: Callable[..., object], *arguments: object) -> None:
+    def _guarded(self, call: Callable[[], object]) -> object:
         try:
-            call(*arguments)
+            return call()
         except Exception:
             # One connection's fault must not stop the others.
             _log.exception("internal error in %s; please report it", self.name)
+            return None
 
     def _sleep_s(self) -> float | None:
+        if self._notes:
+            return 0.0
         if self._gathering:
             return GATHER_LOOK_S
         if self._watched:
@@ -207,116 +271,32 @@ class Pump:
             return max(0.0, self._timers[0][0] - clock())
         return None
 
-    # --- connections --------------------------------------------------------------------
-
-    def _adopt(self, driver: Driver, arm: bool) -> None:
-        if driver.is_closed:
-            return
-        due = driver.connection.next_timer()
-        if due is not None:
-            driver.timer = self._push_timer(due, driver.on_time)
-        if arm:
-            self._arm(driver)
-
-    def _arm(self, driver: Driver) -> None:
-        with driver.lock:
-            if driver.is_closed or driver.is_led:
-                return
-            wanted = selectors.EVENT_READ
-            if driver.is_stuffed:
-                wanted |= selectors.EVENT_WRITE
-            driver.is_armed = True
-            fd = driver.wire.fileno()
-            if fd >= 0:
-                self._register(driver, fd, wanted)
-            else:
-                driver.wire.on_ready(lambda: self._note(self._serve, driver))
-                self._notes.append((self._serve, (driver,)))
-
-    def _register(self, driver: Driver, fd: int, wanted: int) -> None:
-        if driver in self._registered:
-            self._selector.modify(fd, wanted, lambda: self._serve(driver))
-        else:
-            self._selector.register(fd, wanted, lambda: self._serve(driver))
-            self._registered[driver] = fd
-
-    def _unregister(self, driver: Driver) -> None:
-        fd = self._registered.pop(driver, None)
-        if fd is not None:
-            self._drop_fd(fd)
-        elif driver.wire.fileno() < 0:
-            driver.wire.on_ready(None)
-
-    def _drop_fd(self, fd: int) -> None:
-        try:
-            self._selector.unregister(fd)
-        except (KeyError, ValueError, OSError):
-            pass  # the pump has ended, or another thread was faster
-
-    def _serve(self, driver: Driver) -> None:
-        was_stuffed = driver.is_stuffed
-        if not driver.serve():
-            self._unregister(driver)
-        elif was_stuffed or driver.is_stuffed:
-            self._arm(driver)
-
     def _look_at_gathering(self) -> None:
-        if not self._gathering:
-            return
-        remaining = []
-        for driver in self._gathering:
+        drivers, self._gathering = self._gathering, []
+        for driver in drivers:
             with driver.lock:
+                driver.is_gathering = False
                 if driver.connection.has_output:
                     driver.flush()
-                    remaining.append(driver)
-                else:
-                    driver.is_gathering = False
-        self._gathering[:] = remaining
+                    # Most likely more is being gathered: keep looking, without being asked.
+                    driver.is_gathering = True
+                    self._gathering.append(driver)
 
     def _look_at_watched(self) -> None:
-        if not self._watched:
-            return
         now = clock()
         if now < self._watch_at:
             return
         self._watch_at = now + WATCH_S
-        idle = []
-        remaining = []
-        for driver in self._watched:
+        drivers, self._watched = self._watched, []
+        for driver in drivers:
             with driver.lock:
-                if driver.is_closed:
-                    driver.is_watched = False
-                elif driver.rounds != driver.seen_rounds:
+                if driver.rounds != driver.seen_rounds and not driver.is_closed:
                     driver.seen_rounds = driver.rounds
-                    remaining.append(driver)
-                else:
-                    driver.is_watched = False
-                    if not driver.is_led:
-                        idle.append(driver)
-        self._watched[:] = remaining
-        for driver in idle:
-            self._arm(driver)
-
-    # --- listeners and timers -----------------------------------------------------------
-
-    def _serve_listener(self, listener: Listener, arrived: Callable[[Listener], bool]) -> None:
-        def look() -> None:
-            for _ in range(ACCEPT_ROUNDS):
-                if not arrived(listener):
-                    return
-
-        fd = listener.fileno()
-        if fd >= 0:
-            self._selector.register(fd, selectors.EVENT_READ, look)
-        else:
-            listener.on_ready(lambda: self._note(look))
-            look()
-
-    def _push_timer(self, due: float, call: Callable[[], float | None]) -> int:
-        number = next(self._counter)
-        self._calls[number] = call
-        heapq.heappush(self._timers, (due, number))
-        return number
+                    self._watched.append(driver)
+                    continue
+                driver.is_watched = False
+                if not (driver.is_led or driver.is_closed or driver.is_armed):
+                    self.arm(driver)
 
     def _run_timers(self) -> None:
         now = clock()
@@ -325,12 +305,8 @@ class Pump:
             call = self._calls.get(number)
             if call is None:
                 continue  # forgotten meanwhile
-            try:
-                due = call()
-            except Exception:
-                _log.exception("internal error in %s; please report it", self.name)
-                due = None
-            if due is None:
-                self._calls.pop(number, None)
-            else:
+            due = self._guarded(call)
+            if isinstance(due, float):
                 heapq.heappush(self._timers, (max(due, now + 0.001), number))
+            else:
+                self._calls.pop(number, None)

@@ -268,13 +268,11 @@ class StreamPoint(ComPoint):
             )  # fmt: skip
 
     def _widen(self, step: int) -> None:
-        connection = self._driver.connection
         stream = self._stream
         self._writers_stuck += step
-        if stream.is_claimed and stream.is_open and self._writers_stuck in (0, 1):
-            wide = self._writers_stuck > 0
-            connection.set_window(stream, self._wide_window if wide else connection.ours.window)
-            self._driver.flush()
+        if stream.is_claimed and stream.is_open:
+            wide = self._wide_window if self._writers_stuck else 0
+            self._driver.connection.set_stuck(stream, wide)
 
     def _why_nothing_goes(self) -> str:
         stream = self._stream
@@ -339,8 +337,8 @@ class StreamPoint(ComPoint):
         with driver.lock:
             self._start_closing()
             driver.connection.goodbye(stream)
-            driver.flush()
-            driver.wait_until(self._is_settled, self, deadline)
+            if not self._is_settled():
+                driver.wait_until(self._is_settled, self, deadline)
             self._settle(f"not confirmed within {timeout} s")
             assert self._receipt is not None
             return self._receipt

@@ -65,7 +65,8 @@ class Wire(abc.ABC):
         """A descriptor that a selector can watch, or -1: then `on_ready` is used."""
 
     def on_ready(self, call: Callable[[], None] | None) -> None:
-        """For wires without a descriptor: call this when bytes arrive or room appears."""
+        """For wires without a descriptor: call this whenever bytes arrive or room appears,
+        and at once if bytes are here already. None: call nothing any more."""
         raise NotImplementedError
 
     @abc.abstractmethod

@@ -104,7 +104,13 @@ class MemoryWire(Wire):
 
     def wait(self, timeout_s: float | None, *, to_send: bool) -> None:
         # A bell rung since the last look makes this return at once; nothing is missed.
-        self._mine.waiter.sleep(timeout_s)
+        if not self._is_ready(to_send=to_send):
+            self._mine.waiter.sleep(timeout_s)
+
+    def _is_ready(self, *, to_send: bool) -> bool:
+        mine = self._mine
+        has_room = to_send and self._theirs.size < PIPE_BYTES
+        return bool(mine.arrived) or mine.is_ended or has_room
 
     def wake(self) -> None:
         self._mine.waiter.wake()
@@ -114,6 +120,8 @@ class MemoryWire(Wire):
 
     def on_ready(self, call: Callable[[], None] | None) -> None:
         self._mine.when_ready = call
+        if call is not None and self._is_ready(to_send=False):
+            call()
 
     def close(self) -> None:
         with self._lock:

@@ -1,0 +1,131 @@
+"""Where peers arrive: accepts and greets them on the pump, off everybody's path.
+
+A silent or foreign peer costs a descriptor for a bounded time and delays nobody.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from compoint.core.codes import Code
+from compoint.core.connection import Connection, Happening, Side
+from compoint.core.greeting import Greeting, Mode
+from compoint.core.stream import Stream
+from compoint.deadline import clock
+from compoint.drive.driver import Driver
+from compoint.drive.lifetime import lifetime
+from compoint.drive.wire import Listener, Wire
+from compoint.limits import UNGREETED
+
+if TYPE_CHECKING:
+    from compoint.config import PointSettings
+    from compoint.drive.pump import Pump
+
+__all__ = ["Reception", "drive", "greeting_for"]
+
+#: What a server does with a peer that has greeted: welcome it or refuse it. Called with
+#: the driver's lock held.
+Answer = Callable[[Driver, Greeting], None]
+#: What else happens on a welcomed connection. Called with the driver's lock held.
+Further = Callable[[Driver, Happening, Stream | None], None]
+
+
+def greeting_for(settings: PointSettings, mode: Mode, wire: Wire, path: str = "") -> Greeting:
+    """What this side tells the peer about itself."""
+    return Greeting(
+        mode=mode,
+        message_limit=settings.max_message_bytes,
+        window=settings.window_bytes,
+        heartbeat_ms=round(settings.heartbeat_s * 1000) if wire.has_heartbeat else 0,
+        session=os.urandom(16),
+        path=path,
+    )
+
+
+def drive(wire: Wire, connection: Connection, pump: Pump, *, arm: bool) -> Driver:
+    """Put a connection in motion."""
+    driver = Driver(wire, connection, pump)
+    lifetime.drivers.add(driver)
+    with driver.lock:
+        pump.adopt(driver, arm=arm)
+    return driver
+
+
+class Reception:
+    """Accepts and greets for one server; the server decides about each greeting."""
+
+    def __init__(
+        self,
+        listener: Listener,
+        pump: Pump,
+        settings: PointSettings,
+        answer: Answer,
+        further: Further | None = None,
+        *,
+        is_prompt: bool = False,
+    ) -> None:
+        self._listener = listener
+        self._pump = pump
+        self._settings = settings
+        self._answer = answer
+        self._further = further
+        self._is_prompt = is_prompt
+        self._is_closed = False
+        self.ungreeted: set[Driver] = set()
+        #: Peers turned away because too many had not greeted.
+        self.refused = 0
+        #: Peers that spoke something else, or nothing.
+        self.foreign = 0
+        pump.serve_listener(listener, self._take_peer)
+
+    def _take_peer(self, listener: Listener) -> bool:
+        if self._is_closed:
+            return False
+        wire = listener.accept()
+        if wire is None:
+            return False
+        if len(self.ungreeted) >= UNGREETED:
+            self.refused += 1
+            wire.close()
+            return True
+        ours = greeting_for(self._settings, Mode.WELCOME, wire)
+        greeting_s = min(wire.greeting_s, self._settings.greeting_timeout_s)
+        connection = Connection(Side.RESPONDER, ours, clock(), greeting_s)
+        driver = drive(wire, connection, self._pump, arm=False)
+        driver.on_happening = self._on_happening
+        driver.is_prompt = self._is_prompt
+        self.ungreeted.add(driver)
+        # Most peers' greetings are here already; looking saves a turn.
+        driver.serve()
+        return True
+
+    def _on_happening(self, driver: Driver, happening: Happening, stream: Stream | None) -> None:
+        if happening is Happening.GREETED:
+            self.ungreeted.discard(driver)
+            asking = driver.connection.asking
+            assert asking is not None
+            self._answer(driver, asking)
+            return
+        if happening is Happening.OVER and driver in self.ungreeted:
+            self.ungreeted.discard(driver)
+            self.foreign += 1
+        elif self._further is not None:
+            self._further(driver, happening, stream)
+
+    def close(self) -> None:
+        """Stop listening and send away who has not greeted yet."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._pump.forget_listener(self._listener)
+        self._listener.close()
+        for driver in list(self.ungreeted):
+            with driver.lock:
+                driver.connection.refuse(Code.STOPPED, "the server was closed")
+                driver.shut()
+
+    def after_fork(self) -> None:
+        self._is_closed = True
+        self._listener.close()
