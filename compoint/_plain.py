@@ -371,5 +371,5 @@ def _from_extension(code: int, data: bytes) -> Any:
     if code in (INT, DECIMAL, DATETIME, DATETIME_FOLDED, UUID_BYTES):
         raise MessageError(f"the content of an extension of code {code} is wrong")
     if code == PAIRS:
-        raise MessageError(f"an extension of code {code} does not stand first in an array")
+        raise MessageError(f"an extension of code {code} is not empty or not first in an array")
     raise MessageError(f"an extension of code {code} is unknown here")

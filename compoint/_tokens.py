@@ -67,8 +67,6 @@ def map_sizes(payload: bytes) -> list[int]:
         if code not in _CONTAINERS:
             at += length
             continue
-        if length > end - at:
-            raise MessageError(_CUT)
         above.append((left, in_map))
         if len(above) > NESTING_DEPTH:
             raise MessageError(f"more than {NESTING_DEPTH} levels of nesting")

@@ -217,12 +217,13 @@ def _refuse_loose(info: Any, kinds: list[type]) -> None:
 
 # --- faults -----------------------------------------------------------------------------------
 
-_MSGSPEC_PATH: Final = re.compile(r" - at (?:`key` in )?`(.*)`\Z", re.DOTALL)
+#: "… - at `$.items[2].price`", "… - at `key` in `$.items`", "… - at `key[1]` in `$.cells`"
+_WITH_PATH: Final = re.compile(r"(.*) - at (?:`key[^`]*` in )?`(\$[^`]*)`", re.DOTALL)
 
 
 def fault_from(error: Exception) -> MessageError:
     """What msgspec, a codec of Python's or a hook of the user's raised, as a MessageError."""
-    text = str(error)[:1000]
+    text = str(error)
     if isinstance(error, UnicodeDecodeError):
         return MessageError(f"a text is not UTF-8: {error.reason} at its byte {error.start}")
     if isinstance(error, UnicodeEncodeError):
@@ -232,12 +233,11 @@ def fault_from(error: Exception) -> MessageError:
     if isinstance(error, RecursionError):
         return MessageError("the message is nested too deep")
     if isinstance(error, msgspec.ValidationError):
-        found = _MSGSPEC_PATH.search(text)
-        path = found[1] if found else "$"
-        return MessageError(text[: found.start()] if found else text, path=path)
+        found = _WITH_PATH.fullmatch(text)
+        return MessageError(found[1], path=found[2]) if found else MessageError(text)
     if isinstance(error, msgspec.DecodeError):
         return MessageError(f"the payload is damaged: {text}")
-    return MessageError(f"{type(error).__name__}: {text}")
+    return MessageError(f"{type(error).__name__}: {text[:1000]}")
 
 
 def _path_to_unwritable(value: Any) -> str:

@@ -336,13 +336,15 @@ class Driver:
 
     def deliver(self) -> None:
         """Wake whom the machine's events concern. Lock held."""
-        for happening, stream in self.connection.take_events():
-            owner = stream.owner if stream is not None else None
-            if owner is not None:
-                for waiter in owner.waiters:
-                    waiter.wake()
-            elif self.on_happening is not None:
-                self.on_happening(self, happening, stream)
+        # Answering an event (welcome, refuse) may bring further ones.
+        while events := self.connection.take_events():
+            for happening, stream in events:
+                owner = stream.owner if stream is not None else None
+                if owner is not None:
+                    for waiter in owner.waiters:
+                        waiter.wake()
+                elif self.on_happening is not None:
+                    self.on_happening(self, happening, stream)
 
     # --- the pump's share ---------------------------------------------------------------
 
@@ -406,6 +408,13 @@ class Driver:
         self.is_closed = True
         self.pump.forget(self)
         self.wire.close()
+
+    def move_to(self, pump: Pump) -> None:
+        """Another pump takes over. Lock held."""
+        self.pump.forget(self)
+        self.pump = pump
+        self.is_watched = self.is_gathering = False
+        pump.adopt(self, arm=not self.is_led)
 
     def after_fork(self) -> None:
         """This is a child's copy: make every use of it an error, touch nothing shared."""

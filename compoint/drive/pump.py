@@ -92,9 +92,10 @@ class Pump:
         self._poller.watch(self._bell.fileno(), output=False)
         self._served: dict[int, Callable[[], object]] = {}
         self._notes: deque[Callable[[], object]] = deque()
-        self._watched: list[Driver] = []
+        # Others append while the thread takes from the front: no lock is needed.
+        self._watched: deque[Driver] = deque()
         self._watch_at = 0.0
-        self._gathering: list[Driver] = []
+        self._gathering: deque[Driver] = deque()
         # The heap holds numbers only, so that what is forgotten is freed before it is due.
         self._timers: list[tuple[float, int]] = []
         self._calls: dict[int, Timer] = {}
@@ -272,8 +273,8 @@ class Pump:
         return None
 
     def _look_at_gathering(self) -> None:
-        drivers, self._gathering = self._gathering, []
-        for driver in drivers:
+        for _ in range(len(self._gathering)):
+            driver = self._gathering.popleft()
             with driver.lock:
                 driver.is_gathering = False
                 if driver.connection.has_output:
@@ -287,8 +288,8 @@ class Pump:
         if now < self._watch_at:
             return
         self._watch_at = now + WATCH_S
-        drivers, self._watched = self._watched, []
-        for driver in drivers:
+        for _ in range(len(self._watched)):
+            driver = self._watched.popleft()
             with driver.lock:
                 if driver.rounds != driver.seen_rounds and not driver.is_closed:
                     driver.seen_rounds = driver.rounds

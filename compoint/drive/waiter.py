@@ -22,11 +22,13 @@ class Waiter:
             return self._bell.acquire()
         return self._bell.acquire(timeout=min(timeout_s, threading.TIMEOUT_MAX))
 
-    def wake(self) -> None:
+    def wake(self) -> bool:
+        """Wake it; False if somebody else already has."""
         try:
             self._bell.release()
         except RuntimeError:
-            pass  # already woken
+            return False
+        return True
 
 
 def acquire_surely(lock: threading.Lock) -> None:

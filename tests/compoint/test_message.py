@@ -123,6 +123,11 @@ class Grid(Streamable):
     note: str = ""
 
 
+class Tree(Streamable):
+    value: int
+    branches: list[Tree] = msgspec.field(default_factory=list)
+
+
 hook_calls: list[int] = []
 
 Wanted = Any
@@ -215,11 +220,14 @@ def test_plain_data_comes_out_as_the_same_type_and_value(value: object) -> None:
             assert repr(found) == repr(message)
 
 
+TOO_BIG_A_DECIMAL = b"\xc7\x16\x02" + b"1E+9999999999999999999"
+
+
 def test_the_decimal_context_of_the_program_does_not_matter() -> None:
     with decimal.localcontext(decimal.Context(prec=2, capitals=0, traps=[])):
         form, payload = encode(Decimal("1.2345E+30"))
         assert decode(form, payload) == Decimal("1.2345E+30")
-        assert "wrong" in fault_in(FORM_PLAIN, b"\xc7\x02\x02xx").what
+        assert "wrong" in fault_in(FORM_PLAIN, TOO_BIG_A_DECIMAL).what
     assert payload.endswith(b"1.2345E+30")
 
 
@@ -336,6 +344,7 @@ LATER = Later(
         Offer(Decimal("1.50"), [Order("a")]),
         Receipt(1.5),
         Grid({(1, 2): "x"}),
+        Tree(1, [Tree(2), Tree(3)]),
     ],
     ids=lambda message: type(message).__name__,
 )
@@ -504,6 +513,16 @@ def test_a_typed_message_is_validated_with_the_path_of_the_fault() -> None:
     assert fault_in(FORM_TYPED, payload, Basket).path == "$.orders[1].count"
 
 
+def test_the_path_of_a_fault_in_a_key_is_that_of_its_dict() -> None:
+    payload = b"\x04Grid\x81\xa5cells\x81\x92\x01\xa0\xa0"  # the key is [1, ""]
+    assert fault_in(FORM_TYPED, payload).path == "$.cells"
+    assert fault_in(*encode({"a": {1: 2}}), dict[str, dict[str, int]]).path == "$[...]"
+
+
+def test_of_the_members_of_a_union_the_one_that_nearly_fits_tells_the_fault() -> None:
+    assert fault_in(*encode({"a": [0, "x"]}), None | dict[str, list[int]] | str).path == "$[...][1]"
+
+
 def test_a_field_unknown_to_the_readers_class_is_skipped() -> None:
     assert decode(FORM_TYPED, typed(b"Order", {"new": [1], "item": "a"})) == Order("a")
 
@@ -616,13 +635,14 @@ def test_a_message_of_another_type_than_wanted_is_refused(message: object, wante
         (b"\xd4\x4d\x01", "code 77 is unknown"),
         (b"\xc7\0\x01", "code 1 is wrong"),
         (b"\xd4\x02x", "code 2 is wrong"),
-        (b"\xc7\x16\x02" + b"1E+9999999999999999999", "code 2 is wrong"),
+        (TOO_BIG_A_DECIMAL, "code 2 is wrong"),
         (b"\xd5\x021_", "code 2 is wrong"),
         (b"\xc7\x08\x0320260101", "code 3 is wrong"),
         (b"\xd4\x04\xff", "code 4 is wrong"),
         (b"\xd7\x05" + bytes(8), "code 5 is wrong"),
-        (b"\xc7\0\x06", "does not stand first"),
-        (b"\x92\x01\xc7\0\x06", "does not stand first"),
+        (b"\xc7\0\x06", "not first"),
+        (b"\x92\x01\xc7\0\x06", "not first"),
+        (b"\x93\xc7\x01\x06x\x01\x02", "not empty"),
         (b"\x92\xc7\0\x06\x01", "key without a value"),
         (b"\x93\xc7\0\x06\x90\x01", "list or a dict"),
         (b"\x93\xc7\0\x06\xc7\x04\x02sNaN\x01", "no hash"),

@@ -1,0 +1,16 @@
+"""What may be asked of a channel when it is opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["ChannelOptions"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelOptions:
+    """Options of one channel; None in their place means the defaults."""
+
+    #: An initiator's channel gets a connection of its own instead of the one that all
+    #: channels of this process to the same address share.
+    dedicated: bool = False

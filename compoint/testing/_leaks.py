@@ -1,0 +1,78 @@
+"""What a test leaves behind in this process: threads, descriptors, open servers."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+
+from compoint.drive.lifetime import lifetime
+from compoint.testing._patience import eventually
+
+__all__ = ["Leaks"]
+
+
+class Leaks:
+    """Remembers what is there; `check()` fails when there is more.
+
+        leaks = Leaks()
+        ...
+        leaks.check()
+
+    Points that are closed give back what they hold within moments, possibly on the common
+    pump; so `check` waits a little before it complains. The pump itself, which lives as
+    long as the process, is started first and never counts.
+    """
+
+    def __init__(self) -> None:
+        lifetime.pump()
+        self._threads = set(threading.enumerate())
+        self._descriptors = _descriptors()
+        self._servers = _open_servers()
+
+    def found(self) -> list[str]:
+        """What is there now and was not then, in words."""
+        threads = [
+            f"thread {thread.name}" for thread in threading.enumerate()
+            if thread not in self._threads
+        ]  # fmt: skip
+        descriptors = [
+            f"descriptor {number} ({what})" for number, what in _descriptors().items()
+            if self._descriptors.get(number) != what
+        ]  # fmt: skip
+        servers = [f"server {name}" for name in _open_servers() - self._servers]
+        return [*threads, *descriptors, *servers]
+
+    def check(self, within_s: float = 2.0) -> None:
+        """Fail if something was left behind.
+
+        Raises:
+            AssertionError: names all of it.
+        """
+        if not self.found():
+            return
+        # An exception kept by a test may hold a point in its traceback.
+        gc.collect()
+        try:
+            eventually(lambda: not self.found(), within_s)
+        except AssertionError:
+            raise AssertionError(f"left behind: {', '.join(self.found())}") from None
+
+
+def _descriptors() -> dict[int, str]:
+    """The open descriptors of this process and what each stands for (Linux; else none)."""
+    found = {}
+    try:
+        numbers = os.listdir("/proc/self/fd")
+    except FileNotFoundError:
+        return {}
+    for number in numbers:
+        try:
+            found[int(number)] = os.readlink(f"/proc/self/fd/{number}")
+        except OSError:
+            pass  # the listing itself
+    return found
+
+
+def _open_servers() -> set[str]:
+    return {str(one.address) for one in list(lifetime.servers) if one.statistics().is_open}

@@ -1,0 +1,42 @@
+"""Settings for one block of a test."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from compoint.manager import ComManager
+
+__all__ = ["configured", "sempconfig_text"]
+
+
+def sempconfig_text(sections: Mapping[str, Mapping[str, object]]) -> str:
+    """A `_sempconfig` file with these sections."""
+    lines = []
+    for section, settings in sections.items():
+        lines.append(f"[{section}]")
+        lines += [f"{key} = {value}" for key, value in settings.items()]
+    return "\n".join([*lines, ""])
+
+
+@contextmanager
+def configured(**sections: Mapping[str, object]) -> Iterator[None]:
+    """Points opened in this block, in any thread, have these settings.
+
+        with configured(compoint={"maxMessage": "64 KiB"}, channel={"maxQueued": 2}):
+
+    They are written to a file and read as a program's would be. Afterwards the settings
+    that held before are read again.
+    """
+    before = ComManager.settings().sources
+    handle, path = tempfile.mkstemp(suffix="_sempconfig")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(sempconfig_text(sections))
+        ComManager.init(path)
+        yield
+    finally:
+        os.unlink(path)
+        ComManager.init(before[0] if before else None)

@@ -1,0 +1,38 @@
+"""What every test gets: settings of its own, and a look at what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:
+    # The suite runs from a checkout as well as against an installed wheel.
+    sys.path.append(str(ROOT))
+
+pytest.register_assert_rewrite("compoint.testing.contract")
+
+# No `_sempconfig` of the person who runs the tests must have a say in them, neither here
+# nor in the processes that tests start.
+_handle, _path = tempfile.mkstemp(suffix="_sempconfig")
+os.close(_handle)
+os.environ["SEMPCONFIG"] = _path
+
+
+def pytest_unconfigure() -> None:
+    Path(_path).unlink(missing_ok=True)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the test that leaves a thread, a descriptor or an open server behind."""
+    from compoint.testing import Leaks
+
+    leaks = Leaks()
+    yield
+    leaks.check()
