@@ -77,6 +77,7 @@ class Driver:
         self.rounds = 0
         self.is_closed = False
         self._unsent: list[bytes | memoryview] = []
+        self._is_stuffed = False
         self._sending = False
         self._sent_at = 0.0
         self._wrote_last = False
@@ -99,7 +100,7 @@ class Driver:
     @property
     def is_stuffed(self) -> bool:
         """The wire takes no more for now."""
-        return bool(self._unsent)
+        return self._is_stuffed
 
     def push(self) -> None:
         """A small message was put in line: send it now, or gather it. Lock held.
@@ -143,10 +144,15 @@ class Driver:
                 finally:
                     acquire_surely(lock)
                 if not sent:
+                    self._is_stuffed = True
                     if not self.is_led:
                         self.pump.arm(self)
                     break
                 self._note_sent(sent)
+                if self._is_stuffed:
+                    self._is_stuffed = False
+                    for waiter in self.followers:
+                        waiter.wake()
             is_clean = True
         except OSError as fault:
             is_clean = True
@@ -252,7 +258,7 @@ class Driver:
             return
         if self.followers and len(self.followers) < CROWD:
             self.followers[0].wake()
-        elif self.followers or self.is_prompt or self._unsent:
+        elif self.followers or self.is_prompt or self._is_stuffed:
             if not self.is_armed:
                 self.pump.arm(self)
         elif not (self.is_watched or self.is_armed):
@@ -263,7 +269,7 @@ class Driver:
         not while waiting and receiving."""
         self.rounds += 1
         room = self.connection.room()
-        to_send = bool(self._unsent)
+        to_send = self._is_stuffed
         fault: OSError | None = None
         data: bytes | int | None = None
         self.lock.release()
@@ -331,7 +337,7 @@ class Driver:
             connection.feed_end()
         self._is_at_risk = False
         self.deliver()
-        if connection.has_output or self._unsent:
+        if connection.has_output or self._is_stuffed:
             self.flush()
 
     def deliver(self) -> None:
@@ -364,7 +370,7 @@ class Driver:
             if (
                 not self.is_armed
                 or self.wire.fileno() < 0
-                or bool(self._unsent) is not self.armed_output
+                or self._is_stuffed is not self.armed_output
             ):
                 self.pump.arm(self)
             if self.followers and len(self.followers) < CROWD:
