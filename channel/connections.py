@@ -97,6 +97,8 @@ class SharedConnections:
         connection = Connection(Side.INITIATOR, ours, clock(), greeting_s)
         driver = drive(wire, connection, lifetime.pump(), arm=False)
         driver.on_happening = self._on_happening
+        with driver.lock:
+            driver.pump.watch(driver)
         return driver
 
     def _on_happening(self, driver: Driver, happening: Happening, stream: Stream | None) -> None:

@@ -39,8 +39,9 @@ class Deadline:
         return self.ends_at is not None and clock() >= self.ends_at
 
     @property
-    def elapsed_s(self) -> float:
-        return clock() - self.started_at
+    def elapsed_s(self) -> float | None:
+        """Seconds since the operation began; None for `FOR_EVER`, which begins nowhere."""
+        return None if self is FOR_EVER else clock() - self.started_at
 
     def capped(self, timeout_s: float) -> Deadline:
         """The earlier of this deadline and `timeout_s` from now; the start stays the same."""

@@ -1,4 +1,4 @@
-"""Why things end: the codes of the wire and the ending of one stream.
+"""Why things end: the codes of the wire, how a reason travels, and the ending it leads to.
 
 The table of codes in docs/PROTOCOL.md §7 is checked against this enum by a test.
 """
@@ -6,9 +6,11 @@ The table of codes in docs/PROTOCOL.md §7 is checked against this enum by a tes
 from __future__ import annotations
 
 import enum
+import struct
 from dataclasses import dataclass
+from typing import Final
 
-__all__ = ["REFUSALS", "Code", "Ending", "How"]
+__all__ = ["REFUSALS", "Code", "Ending", "How", "cut_text", "decode_reason", "encode_reason"]
 
 
 class Code(enum.IntEnum):
@@ -38,6 +40,7 @@ class Code(enum.IntEnum):
     NO_SUCH_CHANNEL = 21
     SILENT = 22
     INTERNAL = 23
+    FLOOD = 24
 
     @property
     def word(self) -> str:
@@ -76,7 +79,7 @@ class Ending:
 
 
 #: The codes by which a peer says no to a conversation before anyone has answered it.
-REFUSALS = frozenset(
+REFUSALS: Final = frozenset(
     {
         Code.STOPPED,
         Code.BUSY,
@@ -90,3 +93,30 @@ REFUSALS = frozenset(
         Code.NOT_LOCAL,
     }
 )
+
+# --- a reason on the wire: in a refusal and in a RESET ------------------------------------------
+
+_REASON: Final = struct.Struct("!HI")  # code, retry after ms
+_NEVER_MS: Final = 0xFFFF_FFFF
+_TEXT_BYTES: Final = 1024
+
+
+def encode_reason(code: Code, text: str, retry_after_s: float | None) -> bytes:
+    """A code, when asking again may help (None: never), and a sentence for people."""
+    retry_ms = _NEVER_MS
+    if retry_after_s is not None:
+        retry_ms = int(max(0, min(retry_after_s * 1000, _NEVER_MS - 1)))
+    return _REASON.pack(code, retry_ms) + cut_text(text)
+
+
+def decode_reason(payload: bytes) -> tuple[Code, str, float | None]:
+    """The code, the text and the seconds of `encode_reason`; struct.error if too short."""
+    number, retry_ms = _REASON.unpack_from(payload)
+    text = payload[_REASON.size :].decode(errors="replace")
+    return Code.from_wire(number), text, None if retry_ms == _NEVER_MS else retry_ms / 1000
+
+
+def cut_text(text: str) -> bytes:
+    """A text for people as UTF-8: at most 1024 bytes, no half characters."""
+    data = text.encode(errors="replace")
+    return data[:_TEXT_BYTES].decode(errors="ignore").encode() if data[_TEXT_BYTES:] else data

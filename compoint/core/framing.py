@@ -1,8 +1,8 @@
 """Frames: a fixed header of 16 bytes and a payload. See docs/PROTOCOL.md §3.
 
 `FrameReader` turns bytes, cut anywhere, into frames. A frame whose payload is short
-comes out whole. The payload of a long data frame, or of any frame longer than its kind
-may be, comes out in pieces, so that nobody holds it who does not want it: its bytes go
+comes out whole. The payload of a MORE frame, or of any frame longer than its kind may
+be, comes out in pieces, so that nobody holds it who does not want it: its bytes go
 straight into the message they belong to, or nowhere.
 """
 
@@ -12,14 +12,14 @@ import enum
 import struct
 from typing import Final
 
-from compoint.limits import CONTROL_BYTES, GATHER_BYTES, SMALL_BYTES
+from compoint.limits import CHUNK_BYTES, CONTROL_BYTES, SMALL_BYTES
 
 __all__ = [
     "ASK_ACK",
     "HEADER",
+    "LONGEST_BYTES",
     "MAY_SKIP",
     "PIECE",
-    "WHOLE_BYTES",
     "Frame",
     "FrameReader",
     "Kind",
@@ -27,7 +27,7 @@ __all__ = [
 
 #: kind, form, flags, stream number, acknowledged messages (low 32 bits), payload length
 HEADER: Final = struct.Struct("!BBHIII")
-HEADER_BYTES: Final = HEADER.size
+_HEADER_BYTES: Final = HEADER.size
 
 #: Flags: the sender waits for a confirmation; a reader that does not know the kind skips it.
 ASK_ACK: Final = 0x0001
@@ -51,18 +51,19 @@ class Kind(enum.IntEnum):
     PONG = 12
 
 
-#: Not a frame of the wire: the continuation of a payload that comes in pieces.
-PIECE: Final = 0
+#: No kind of the wire (those are bytes): the continuation of a payload in pieces.
+PIECE: Final = -1
 
-#: Up to this length the payload of a kind is handed out whole. A bundle is sealed when it
-#: has reached GATHER_BYTES, so it is at most one small message and its table longer.
-WHOLE_BYTES: Final = {
+#: How long the payload of a kind may be; CONTROL_BYTES for those not named.
+LONGEST_BYTES: Final[dict[int, int]] = {
     Kind.MESSAGE: SMALL_BYTES,
-    Kind.BUNDLE: 8 * GATHER_BYTES,
-    Kind.MORE: 0,
+    Kind.BUNDLE: CHUNK_BYTES,
+    Kind.MORE: CHUNK_BYTES,
 }
+#: Up to this length the payload of a kind is waited for and handed out whole.
+_WHOLE_BYTES: Final[dict[int, int]] = {**LONGEST_BYTES, Kind.MORE: 0}
 
-# kind, form, flags, stream, ack, payload, how many bytes of the payload are still to come
+# kind, form, flags, stream, ack, payload (or its first piece), length of the whole payload
 Frame = tuple[int, int, int, int, int, bytes | memoryview, int]
 
 
@@ -97,27 +98,37 @@ class FrameReader:
         """Note that `count` bytes of the current payload have gone where they belong."""
         self.left -= count
 
+    def stop(self) -> None:
+        """Forget everything: there is no frame any more."""
+        self._data = b""
+        self._position = 0
+        self.left = 0
+
     def next_frame(self) -> Frame | None:
+        """The next frame, or the next piece of one (`left` then says what is to come)."""
         data = self._data
         position = self._position
         if self.left:
-            if position >= len(data):
-                return None
-            piece = memoryview(data)[position : position + self.left]
-            self._position = position + len(piece)
-            self.left -= len(piece)
-            return (PIECE, 0, 0, 0, 0, piece, self.left)
-        start = position + HEADER_BYTES
+            return self._next_piece()
+        start = position + _HEADER_BYTES
         if start > len(data):
             return None
         kind, form, flags, stream, ack, length = HEADER.unpack_from(data, position)
         end = start + length
         if end <= len(data):
             self._position = end
-            return (kind, form, flags, stream, ack, data[start:end], 0)
-        if length <= WHOLE_BYTES.get(kind, CONTROL_BYTES):
+            return (kind, form, flags, stream, ack, data[start:end], length)
+        if length <= _WHOLE_BYTES.get(kind, CONTROL_BYTES):
             return None
         piece = memoryview(data)[start:]
         self._position = len(data)
         self.left = length - len(piece)
-        return (kind, form, flags, stream, ack, piece, self.left)
+        return (kind, form, flags, stream, ack, piece, length)
+
+    def _next_piece(self) -> Frame | None:
+        if self.is_empty:
+            return None
+        piece = memoryview(self._data)[self._position : self._position + self.left]
+        self._position += len(piece)
+        self.left -= len(piece)
+        return (PIECE, 0, 0, 0, 0, piece, 0)

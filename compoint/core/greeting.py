@@ -11,7 +11,8 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from compoint.core.codes import Code
+from compoint.core.codes import Code, decode_reason, encode_reason
+from compoint.core.foreign import MAGIC, Foreign, look
 from compoint.limits import FIRST_CREDIT_BYTES, GREETING_BYTES
 
 __all__ = [
@@ -20,19 +21,16 @@ __all__ = [
     "Foreign",
     "Greeting",
     "Mode",
+    "OtherVersion",
+    "Parsed",
     "Refusal",
-    "describe_foreign",
     "parse_greeting",
 ]
 
-#: Not ASCII, so no text protocol begins with it; CR LF, so a text-mode path is noticed.
-MAGIC: Final = b"\x93ComPt\r\n"
 VERSION: Final = 1
 
 _HEAD: Final = struct.Struct("!8sBBBxI")  # magic, newest, oldest, mode, length
 _BODY: Final = struct.Struct("!QQI16sH")  # message limit, window, heartbeat ms, session, path
-_REFUSAL: Final = struct.Struct("!HI")  # code, retry after ms
-NEVER_MS: Final = 0xFFFF_FFFF
 
 
 class Mode(enum.IntEnum):
@@ -59,12 +57,16 @@ class Greeting:
     oldest: int = VERSION
 
     def encode(self) -> bytes:
+        """Its bytes; ValueError if the path is longer than a greeting may be."""
         path = self.path.encode()
+        length = _BODY.size + len(path)
+        if length > GREETING_BYTES:
+            longest = GREETING_BYTES - _BODY.size
+            raise ValueError(f"a path of {len(path)} bytes, allowed are {longest}")
         body = _BODY.pack(
             self.message_limit, self.window, self.heartbeat_ms, self.session, len(path)
         )
-        head = _HEAD.pack(MAGIC, self.newest, self.oldest, self.mode, len(body) + len(path))
-        return head + body + path
+        return _HEAD.pack(MAGIC, self.newest, self.oldest, self.mode, length) + body + path
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,45 +80,57 @@ class Refusal:
     oldest: int = VERSION
 
     def encode(self) -> bytes:
-        retry_ms = NEVER_MS if self.retry_after_s is None else round(self.retry_after_s * 1000)
-        body = _REFUSAL.pack(self.code, min(retry_ms, NEVER_MS)) + self.text.encode()[:1024]
+        body = encode_reason(self.code, self.text, self.retry_after_s)
         return _HEAD.pack(MAGIC, self.newest, self.oldest, Mode.REFUSAL, len(body)) + body
 
 
 @dataclass(frozen=True, slots=True)
-class Foreign:
-    """What came is no greeting of ours; `text` says what it looks like."""
+class OtherVersion:
+    """A greeting, or a refusal, of a peer that does not speak our version."""
 
-    text: str
+    newest: int
+    oldest: int
 
 
-def parse_greeting(data: bytes) -> tuple[Greeting | Refusal | Foreign, int] | None:
+Parsed = Greeting | Refusal | OtherVersion | Foreign
+
+
+def parse_greeting(data: bytes) -> tuple[Parsed, int] | None:
     """Read a greeting from the front of `data`; None while it is not all there.
 
     Returns what it is and how many bytes it took. Bytes that can no longer become a
-    greeting are recognised at the first wrong one.
+    greeting are recognised as soon as they say what they are instead.
     """
-    seen = min(len(data), len(MAGIC))
-    if data[:seen] != MAGIC[:seen]:
-        return Foreign(describe_foreign(data)), 0
+    strange = look(data) or _look_at_head(data)
+    if strange is not None:
+        return strange, 0
     if len(data) < _HEAD.size:
         return None
     _, newest, oldest, mode, length = _HEAD.unpack_from(data)
-    if length > GREETING_BYTES:
-        return Foreign(f"a greeting of {length} bytes, allowed are {GREETING_BYTES}"), 0
     end = _HEAD.size + length
     if len(data) < end:
         return None
-    body = data[_HEAD.size : end]
     try:
-        if mode == Mode.REFUSAL:
-            return _parse_refusal(body, newest, oldest), end
-        return _parse_body(Mode(mode), body, newest, oldest), end
+        return _parse_body(mode, data[_HEAD.size : end], newest, oldest), end
     except (ValueError, struct.error) as fault:
         return Foreign(f"a damaged greeting ({fault})"), 0
 
 
-def _parse_body(mode: Mode, body: bytes, newest: int, oldest: int) -> Greeting:
+def _look_at_head(data: bytes) -> OtherVersion | Foreign | None:
+    if len(data) < _HEAD.size:
+        return None
+    _, newest, oldest, _, length = _HEAD.unpack_from(data)
+    if not oldest <= VERSION <= newest:
+        # What a body of another version looks like is not known here.
+        return OtherVersion(newest, oldest)
+    if length > GREETING_BYTES:
+        return Foreign(f"a greeting of {length} bytes, allowed are {GREETING_BYTES}")
+    return None
+
+
+def _parse_body(mode: int, body: bytes, newest: int, oldest: int) -> Greeting | Refusal:
+    if mode == Mode.REFUSAL:
+        return Refusal(*decode_reason(body), newest, oldest)
     message_limit, window, heartbeat_ms, session, path_length = _BODY.unpack_from(body)
     path_end = _BODY.size + path_length
     if path_end > len(body):
@@ -124,38 +138,9 @@ def _parse_body(mode: Mode, body: bytes, newest: int, oldest: int) -> Greeting:
     if window < FIRST_CREDIT_BYTES:
         raise ValueError(f"a window of {window} bytes, at least {FIRST_CREDIT_BYTES} are due")
     if message_limit < FIRST_CREDIT_BYTES:
-        raise ValueError(f"a message limit of {message_limit} bytes")
+        raise ValueError(
+            f"a message limit of {message_limit} bytes, at least {FIRST_CREDIT_BYTES} are due"
+        )
     # What follows the path belongs to later versions and is skipped.
     path = body[_BODY.size : path_end].decode()
-    return Greeting(mode, message_limit, window, heartbeat_ms, session, path, newest, oldest)
-
-
-def _parse_refusal(body: bytes, newest: int, oldest: int) -> Refusal:
-    code, retry_ms = _REFUSAL.unpack_from(body)
-    text = body[_REFUSAL.size :].decode(errors="replace")
-    retry_after_s = None if retry_ms == NEVER_MS else retry_ms / 1000
-    return Refusal(Code.from_wire(code), text, retry_after_s, newest, oldest)
-
-
-_SIGNS: Final = (
-    (b"HTTP/", "an HTTP answer; is this a web server?"),
-    (b"SSH-", "an SSH banner"),
-    (b"\x16\x03", "a TLS handshake; the other side expects TLS"),
-    (b"\x15\x03", "a TLS alert; the other side expects TLS"),
-    (b"220", "a greeting of a mail or FTP server"),
-    (b"* OK", "a greeting of an IMAP server"),
-    (b"+OK", "a greeting of a POP3 server"),
-    (b"\xff\x00\x00\x00\x00\x00\x00\x00", "a ZeroMQ greeting"),
-    (b"\x93ComPt", "our own greeting with its line end changed; does the path alter text?"),
-)
-_HTTP_VERBS: Final = (b"GET ", b"POST ", b"PUT ", b"HEAD ", b"OPTIONS ", b"CONNECT ", b"PRI * ")
-
-
-def describe_foreign(data: bytes) -> str:
-    """Say in a few words what protocol these first bytes belong to."""
-    if data.startswith(_HTTP_VERBS):
-        return "an HTTP request"
-    for sign, words in _SIGNS:
-        if data.startswith(sign):
-            return words
-    return f"{data[:16]!r}, which is no protocol we know"
+    return Greeting(Mode(mode), message_limit, window, heartbeat_ms, session, path, newest, oldest)

@@ -3,51 +3,26 @@
 Messages are numbered from 1 by counting; the numbers need no bytes on the wire, since a
 connection keeps order and both sides count. Confirmation is the count of messages the
 other side holds; credit is an absolute count of cost the other side allows. The cost of
-a message is its length plus a toll, so that empty messages are not free.
+a message is its length plus a toll, so that empty messages are not free. No count ever
+goes down, not even when a message is dropped on the way: so both sides agree on them
+whatever crosses on the wire.
 
-This is bookkeeping only; which frames say it is the business of `core.connection`.
+This is bookkeeping only; which frames say it is the business of the machine.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from compoint.core.codes import Ending
-from compoint.limits import FIRST_CREDIT_BYTES, MESSAGE_TOLL_BYTES
+if TYPE_CHECKING:
+    from compoint.core.assembly import Assembly
+    from compoint.core.codes import Ending
 
-__all__ = ["Assembly", "Item", "Stream"]
+__all__ = ["Item", "Stream"]
 
 # A message in an inbox: raw bytes as they are, any other form with its number beside it.
 Item = bytes | tuple[int, bytes]
-
-
-class Assembly:
-    """A large message on its way in: its final memory, filled as the bytes come.
-
-    `bytes(n)` asks the system for zeroed pages, which cost nothing until they are
-    written, and a BytesIO gives its buffer away without a copy: so one message needs
-    its own size once, however large it is.
-    """
-
-    __slots__ = ("_store", "form", "position", "size", "view")
-
-    def __init__(self, form: int, size: int) -> None:
-        self.form = form
-        self.size = size
-        self.position = 0
-        self._store = BytesIO(bytes(size))
-        self.view = self._store.getbuffer()
-
-    def take(self, piece: bytes | memoryview) -> None:
-        end = self.position + len(piece)
-        self.view[self.position : end] = piece
-        self.position = end
-
-    def finish(self) -> bytes:
-        self.view.release()
-        return self._store.getvalue()
 
 
 class Stream:
@@ -58,6 +33,7 @@ class Stream:
         "announced_at",
         "assembly",
         "correlator",
+        "dropped_cost",
         "ending",
         "gathered",
         "gathered_form",
@@ -72,6 +48,7 @@ class Stream:
         "is_writing",
         "number",
         "out_cost",
+        "out_left",
         "out_limit",
         "owner",
         "peer_unread",
@@ -103,6 +80,8 @@ class Stream:
         self.acked = 0
         self.out_cost = 0
         self.out_limit = out_limit
+        #: Bytes of the large message being written that were not given yet.
+        self.out_left = 0
         self.is_writing = False
         self.gathered: list[bytes] | None = None
         self.gathered_form = 0
@@ -118,6 +97,8 @@ class Stream:
         self.wide = 0
         self.in_limit = window
         self.assembly: Assembly | None = None
+        #: The cost of messages the peer took back half way: spent, and no memory held.
+        self.dropped_cost = 0
         # The two counts of what the program has taken are written by the one reader only.
         self.taken = 0
         self.taken_cost = 0
@@ -131,7 +112,7 @@ class Stream:
     @property
     def unread_bytes(self) -> int:
         """What waits here for the program, toll included, an unfinished message too."""
-        return self.in_cost - self.taken_cost
+        return self.in_cost - self.taken_cost - self.dropped_cost
 
     def acknowledge(self, low: int) -> bool:
         """Take the low 32 bits of the peer's count; False if it confirms what was never sent."""
@@ -145,24 +126,17 @@ class Stream:
         """The credit the peer should have now.
 
         One message may outgrow the window: while nothing complete waits here, the bytes
-        of an unfinished message count as taken, or it could never be finished.
+        of an unfinished message count as taken, or it could never be finished. Not while
+        no responder is here, for then nobody waits for it.
         """
-        taken = self.taken_cost
+        taken = self.taken_cost + self.dropped_cost
         if self.wide:
             taken = min(self.in_cost, taken + max(0, self.wide - self.window))
-        elif self.assembly is not None and not self.inbox:
+        elif self.assembly is not None and not self.inbox and self.is_claimed:
             taken += self.assembly.position
         return taken + self.window
 
     def note_grant(self, limit: int) -> None:
+        """The peer is told `limit`; the next grant is worth a look at `grant_at` taken."""
         self.in_limit = limit
-        self.grant_at = limit - self.window // 2
-
-
-def cost_of(size: int) -> int:
-    """What a message of `size` bytes takes from the credit."""
-    return size + MESSAGE_TOLL_BYTES
-
-
-#: What may be sent on a stream before the peer has said anything about it.
-FIRST_CREDIT = FIRST_CREDIT_BYTES
+        self.grant_at = limit - self.dropped_cost - self.window // 2

@@ -50,6 +50,12 @@ MAY_SPIN: Final = os.environ.get("COMPOINT_SPIN", "1") != "0" and hasattr(
 )
 #: How many full receives the pump takes from one wire before it looks at the others.
 SERVE_ROUNDS: Final = 8
+#: Look once, do not wait.
+LOOK: Final = Deadline(0.0)
+
+
+def _never() -> bool:
+    return False
 
 
 class StreamOwner(Protocol):
@@ -76,8 +82,10 @@ class Driver:
         #: Rounds led so far; the pump sees by it whether anyone is at work here.
         self.rounds = 0
         self.is_closed = False
+        self._is_shutting = False
         self._unsent: list[bytes | memoryview] = []
-        self._is_stuffed = False
+        #: The wire takes no more for now.
+        self.is_stuffed = False
         self._sending = False
         self._sent_at = 0.0
         self._wrote_last = False
@@ -98,9 +106,22 @@ class Driver:
     # --- sending ------------------------------------------------------------------------
 
     @property
-    def is_stuffed(self) -> bool:
-        """The wire takes no more for now."""
-        return self._is_stuffed
+    def is_quiet(self) -> bool:
+        """A message may leave at once: nothing is on its way, and none left just now."""
+        return not (
+            self._wrote_last
+            or self._sending
+            or self._unsent
+            or self.is_closed
+            or self.connection.has_output
+        )
+
+    def send_alone(self, frame: bytes) -> None:
+        """Send one frame now. Lock held; `is_quiet` was true."""
+        self._wrote_last = True
+        self._unsent = [frame]
+        self._send_once()
+        self._sent_at = clock()
 
     def push(self) -> None:
         """A small message was put in line: send it now, or gather it. Lock held.
@@ -109,9 +130,10 @@ class Driver:
         enough, until somebody reads or flushes, or until the pump's next look.
         """
         if self._wrote_last and self.connection.gathered_cost < GATHER_BYTES:
+            if self.is_gathering:
+                return
             if clock() - self._sent_at < GATHER_S:
-                if not self.is_gathering:
-                    self.pump.flush_soon(self)
+                self.pump.flush_soon(self)
                 return
         self.flush()
         self._wrote_last = True
@@ -126,49 +148,54 @@ class Driver:
         """Send what there is, as far as the wire takes it. Lock held, but not throughout."""
         if self._sending or self.is_closed:
             return
-        connection = self.connection
-        wire_send = self.wire.send
+        while self._unsent or self.connection.has_output:
+            if not self._unsent:
+                self._unsent = self.connection.take_output()
+            if not self._send_once():
+                return
+
+    def _send_once(self) -> bool:
+        """Send from the front of `_unsent`; whether the wire took anything. The lock is
+        released meanwhile; whoever comes then finds a sender at work and leaves its bytes."""
+        buffers = self._unsent
+        wire = self.wire
         lock = self.lock
+        fault: OSError | None = None
+        sent = -1
         self._sending = True
-        is_clean = False
+        lock.release()
         try:
-            while True:
-                if not self._unsent:
-                    self._unsent = connection.take_output()
-                    if not self._unsent:
-                        break
-                buffers = self._unsent
-                lock.release()
-                try:
-                    sent = wire_send(buffers)
-                finally:
-                    acquire_surely(lock)
-                if not sent:
-                    self._is_stuffed = True
-                    if not self.is_led:
-                        self.pump.arm(self)
-                    break
-                self._note_sent(sent)
-                if self._is_stuffed:
-                    self._is_stuffed = False
-                    for waiter in self.followers:
-                        waiter.wake()
-            is_clean = True
-        except OSError as fault:
-            is_clean = True
-            self._unsent = []
-            self._lose(fault)
+            sent = wire.send(buffers[0]) if len(buffers) == 1 else wire.send_many(buffers)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            fault = error
+            sent = 0
         finally:
+            lock.acquire(False) or acquire_surely(lock)
             self._sending = False
-            if not is_clean:
+            if sent < 0:
                 self.connection.cut("interrupted while bytes were being sent")
                 self.deliver()
+        if fault is not None:
+            self._unsent = []
+            self._lose(fault)
+        elif not sent:
+            self.is_stuffed = True
+            if not (self.is_led or self.is_closed):
+                self.pump.arm(self)
+        elif len(buffers) == 1 and sent == len(buffers[0]) and not self.is_stuffed:
+            self._unsent = []
+        else:
+            self._note_sent(sent)
+        return sent > 0
 
     def _note_sent(self, sent: int) -> None:
+        if self.is_stuffed:
+            self.is_stuffed = False
+            for waiter in self.followers:
+                waiter.wake()
         unsent = self._unsent
-        if len(unsent) == 1 and sent == len(unsent[0]):
-            self._unsent = []
-            return
         done = 0
         while done < len(unsent) and sent >= len(unsent[done]):
             sent -= len(unsent[done])
@@ -182,12 +209,10 @@ class Driver:
         said goodbye, and then nothing is lost."""
         if not self.is_led:
             try:
-                while (data := self.wire.receive()) is not None:
-                    if not data:
-                        break
+                while data := self.wire.receive(RECEIVE_BYTES):
                     self.connection.feed(data, clock())
             except OSError:
-                pass
+                pass  # nothing more is here
         self.connection.cut(f"the way to the peer is lost ({fault.strerror or fault})")
         self.deliver()
 
@@ -214,6 +239,8 @@ class Driver:
                 if self.is_led or (self.is_armed and len(self.followers) >= CROWD):
                     self._follow(owner, deadline)
                 else:
+                    if self.is_armed:
+                        self.pump.disarm(self)
                     self._lead(ready, deadline)
                 has_looked = True
             return True
@@ -233,24 +260,100 @@ class Driver:
             owner.waiters.remove(waiter)
             self.followers.remove(waiter)
 
-    def _lead(self, ready: Callable[[], object], deadline: Deadline) -> None:
-        self.is_led = True
+    @property
+    def may_lead_alone(self) -> bool:
+        """Nobody leads, nobody follows, and nothing else is to be done."""
+        return not (
+            self.is_led
+            or self.followers
+            or self.is_stuffed
+            or self.is_closed
+            or self.connection.has_output
+        )
+
+    def lead_alone(self, stream: Stream) -> None:
+        """One round for the reader of `stream`. Lock held; `may_lead_alone` was true.
+
+        The same as `wait_until`, in the few steps of the commonest case: every call here
+        is paid by every round trip.
+        """
+        self._wrote_last = False
         if self.is_armed:
             self.pump.disarm(self)
+        self.is_led = True
         try:
-            while not ready():
-                remaining_s = deadline.remaining_s()
-                self._round(remaining_s)
-                if remaining_s == 0.0 or self.is_closed:
+            self._round(None)
+        finally:
+            self._end_lead()
+        if self.followers or not (self.is_watched or self.is_armed):
+            self._pass_lead()
+
+    def _lead(self, ready: Callable[[], object], deadline: Deadline) -> None:
+        self.is_led = True
+        timeout_s: float | None = None
+        try:
+            while True:
+                if deadline.ends_at is not None:
+                    timeout_s = deadline.remaining_s()
+                self._round(timeout_s)
+                if ready() or timeout_s == 0.0 or self.is_closed:
                     return
         finally:
-            self.is_led = False
-            if self._is_at_risk:
-                self._is_at_risk = False
-                self.connection.cut("interrupted while bytes were being received")
-                self.deliver()
-            if self.connection.ending is not None:
-                self.shut()
+            self._end_lead()
+
+    def _end_lead(self) -> None:
+        self.is_led = False
+        if self._is_at_risk:
+            self._is_at_risk = False
+            self.connection.cut("interrupted while bytes were being received")
+            self.deliver()
+        if self.connection.ending is not None:
+            self.shut()
+
+    def _round(self, timeout_s: float | None) -> None:
+        """Wait once on the wire, take what came, tell whom it concerns. Lock held, but
+        not while waiting and receiving."""
+        lock = self.lock
+        connection = self.connection
+        wire = self.wire
+        to_send = self.is_stuffed
+        room = connection.room()
+        fault: OSError | None = None
+        data: bytes | int | None = None
+        self.rounds += 1
+        lock.release()
+        try:
+            if timeout_s != 0.0:
+                if self._may_spin and not to_send:
+                    data = self._spin(room)
+                if data is None:
+                    wire.wait(timeout_s, to_send=to_send)
+            if data is None:
+                self._is_at_risk = True
+                data = wire.receive(RECEIVE_BYTES) if room is None else wire.receive_into(room)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            fault = error
+        finally:
+            lock.acquire(False) or acquire_surely(lock)
+        if data and room is None:
+            connection.feed(data, clock())  # type: ignore[arg-type]
+        else:
+            self._take(data, fault)
+        self._is_at_risk = False
+        self.deliver()
+        if connection.has_output or self.is_stuffed:
+            self.flush()
+
+    def _take(self, data: bytes | int | None, fault: OSError | None) -> None:
+        """Give the machine what is no plain chunk of bytes."""
+        if data:
+            self.connection.filled(data, clock())  # type: ignore[arg-type]
+        elif fault is not None:
+            self.connection.cut(f"the way to the peer is lost ({fault.strerror or fault})")
+        elif data is not None:
+            self.connection.feed_end()
 
     def _pass_lead(self) -> None:
         """The lead is free: wake a follower to take it, or leave it to the pump."""
@@ -258,41 +361,11 @@ class Driver:
             return
         if self.followers and len(self.followers) < CROWD:
             self.followers[0].wake()
-        elif self.followers or self.is_prompt or self._is_stuffed:
+        elif self.followers or self.is_prompt or self.is_stuffed:
             if not self.is_armed:
                 self.pump.arm(self)
         elif not (self.is_watched or self.is_armed):
             self.pump.watch(self)
-
-    def _round(self, timeout_s: float | None) -> None:
-        """Wait once on the wire, take what came, tell whom it concerns. Lock held, but
-        not while waiting and receiving."""
-        self.rounds += 1
-        room = self.connection.room()
-        to_send = self._is_stuffed
-        fault: OSError | None = None
-        data: bytes | int | None = None
-        self.lock.release()
-        try:
-            data = self._await_bytes(room, timeout_s, to_send=to_send)
-        except OSError as error:
-            fault = error
-        finally:
-            acquire_surely(self.lock)
-        self.take(data, fault)
-
-    def _await_bytes(
-        self, room: memoryview | None, timeout_s: float | None, *, to_send: bool
-    ) -> bytes | int | None:
-        wire = self.wire
-        if timeout_s != 0.0:
-            if self._may_spin and not to_send:
-                data = self._spin(room)
-                if data is not None:
-                    return data
-            wire.wait(timeout_s, to_send=to_send)
-        self._is_at_risk = True
-        return wire.receive() if room is None else wire.receive_into(room)
 
     def _spin(self, room: memoryview | None) -> bytes | int | None:
         """Look for an answer a little while before sleeping.
@@ -308,37 +381,18 @@ class Driver:
         until = clock() + SPIN_S
         self._is_at_risk = True
         while True:
-            data = wire.receive() if room is None else wire.receive_into(room)
-            if data is not None:
+            try:
+                data = wire.receive(RECEIVE_BYTES) if room is None else wire.receive_into(room)
+            except BlockingIOError:
+                if clock() > until:
+                    break
+            else:
                 self._spin_next = 1
                 return data
-            if clock() > until:
-                break
         self._is_at_risk = False
         self._spin_pause = self._spin_next
         self._spin_next = min(self._spin_next * 2, SPIN_PAUSE)
         return None
-
-    def take(self, data: bytes | int | None, fault: OSError | None = None) -> None:
-        """Give the machine what was received, and everyone else what follows from it."""
-        connection = self.connection
-        if fault is not None:
-            connection.cut(f"the way to the peer is lost ({fault.strerror or fault})")
-        elif data is None:
-            pass
-        elif isinstance(data, bytes):
-            if data:
-                connection.feed(data, clock())
-            else:
-                connection.feed_end()
-        elif data:
-            connection.filled(data, clock())
-        else:
-            connection.feed_end()
-        self._is_at_risk = False
-        self.deliver()
-        if connection.has_output or self._is_stuffed:
-            self.flush()
 
     def deliver(self) -> None:
         """Wake whom the machine's events concern. Lock held."""
@@ -359,29 +413,21 @@ class Driver:
         with self.lock:
             if self.is_led or self.is_closed:
                 return
-            self.is_led = True
-            try:
-                self._serve_rounds()
-            finally:
-                self.is_led = False
-            if self.connection.ending is not None:
-                self.shut()
-                return
+            for _ in range(SERVE_ROUNDS):
+                before = self.connection.bytes_in
+                self._lead(_never, LOOK)
+                if self.is_closed:
+                    return
+                if self.connection.bytes_in - before < RECEIVE_BYTES // 2:
+                    break
             if (
                 not self.is_armed
                 or self.wire.fileno() < 0
-                or self._is_stuffed is not self.armed_output
+                or self.is_stuffed is not self.armed_output
             ):
                 self.pump.arm(self)
             if self.followers and len(self.followers) < CROWD:
                 self.followers[0].wake()
-
-    def _serve_rounds(self) -> None:
-        for _ in range(SERVE_ROUNDS):
-            before = self.connection.bytes_in
-            self._round(0.0)
-            if self.connection.bytes_in - before < RECEIVE_BYTES // 2:
-                return
 
     def on_time(self) -> float | None:
         """A timer of the machine may be due; returns when the next one is."""
@@ -404,13 +450,16 @@ class Driver:
 
     def shut(self) -> None:
         """Give the wire back. Lock held; if another thread leads, it will do it."""
+        if self._is_shutting:
+            return
+        self._is_shutting = True
+        # Sending gives the lock up; whoever comes meanwhile finds the work being done.
+        if self.connection.has_output and not self.is_led:
+            self.flush()
         if self.is_led:
+            self._is_shutting = False
             self.wire.wake()
             return
-        if self.is_closed:
-            return
-        if self.connection.has_output:
-            self.flush()
         self.is_closed = True
         self.pump.forget(self)
         self.wire.close()

@@ -37,7 +37,7 @@ _REFUSAL_HINTS: Final = {
 
 
 def error_of(
-    ending: Ending, stream: Stream, point: str, phase: Phase, elapsed_s: float
+    ending: Ending, stream: Stream, point: str, phase: Phase, elapsed_s: float | None
 ) -> ComPointException:
     """The exception for a call that met the end of its stream."""
     hint = _HINTS.get(ending.how, "")

@@ -51,6 +51,7 @@ def open_plain(
     lifetime.points.add(point)
     with driver.lock:
         driver.flush()
+        driver.pump.watch(driver)
     return point
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from compoint.core.codes import Code, How
 from compoint.core.connection import Connection
 from compoint.core.stream import Stream
-from compoint.deadline import Deadline
+from compoint.deadline import FOR_EVER, Deadline
 from compoint.drive.driver import Driver
 from compoint.drive.faults import error_of, reason_of
 from compoint.drive.waiter import Waiter
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["StreamPoint"]
 
 _TOLL: Final = MESSAGE_TOLL_BYTES
+_SMALL_COST: Final = SMALL_BYTES + _TOLL
 
 
 class StreamPoint(ComPoint):
@@ -106,24 +107,33 @@ class StreamPoint(ComPoint):
         return self._decode(form, payload, message_type)
 
     def _await_item(self, timeout: float | None) -> Any:
-        deadline = Deadline(timeout)
         driver = self._driver
+        inbox = self._inbox
         with driver.lock:
-            stream = self._stream
-            if stream.assembly is not None:
-                driver.connection.grant(stream)
-            arrived = driver.wait_until(self._has_something_to_read, self, deadline)
-            if self._is_closing:
-                raise self._closed_error(Phase.READ)
-            if self._inbox:
-                return self._inbox.popleft()
-            if stream.ending is not None:
-                raise error_of(stream.ending, stream, self._name, Phase.READ, deadline.elapsed_s)
-            assert not arrived
-            raise PointTimeout(
-                f"no message within {timeout} s", point=self._name, phase=Phase.READ,
-                hint=self._why_nothing_comes(),
-            )  # fmt: skip
+            if timeout is None and driver.may_lead_alone and not self._is_closing:
+                # The common case in the fewest steps: this thread alone waits here.
+                driver.lead_alone(self._stream)
+                if inbox:
+                    return inbox.popleft()
+            return self._await_item_slowly(timeout)
+
+    def _await_item_slowly(self, timeout: float | None) -> Any:
+        deadline = FOR_EVER if timeout is None else Deadline(timeout)
+        driver = self._driver
+        stream = self._stream
+        if stream.assembly is not None:
+            driver.connection.grant(stream)
+        driver.wait_until(self._has_something_to_read, self, deadline)
+        if self._is_closing:
+            raise self._closed_error(Phase.READ)
+        if self._inbox:
+            return self._inbox.popleft()
+        if stream.ending is not None:
+            raise error_of(stream.ending, stream, self._name, Phase.READ, deadline.elapsed_s)
+        raise PointTimeout(
+            f"no message within {timeout} s", point=self._name, phase=Phase.READ,
+            hint=self._why_nothing_comes(),
+        )  # fmt: skip
 
     def _has_something_to_read(self) -> object:
         return self._inbox or self._is_closing or self._stream.ending
@@ -158,21 +168,23 @@ class StreamPoint(ComPoint):
 
     def write(self, message: Any, *, timeout: float | None = None) -> None:
         form, payload = (0, message) if type(message) is bytes else self._encode(message)
-        size = len(payload)
+        cost = len(payload) + _TOLL
         driver = self._driver
         stream = self._stream
         with driver.lock:
-            if (
-                size <= SMALL_BYTES
+            if not (
+                cost <= _SMALL_COST
                 and stream.is_open
                 and not stream.is_writing
-                and stream.out_cost + size + _TOLL <= stream.out_limit
+                and stream.out_cost + cost <= stream.out_limit
                 and not driver.is_stuffed
             ):
+                self._write_waiting(form, payload, Deadline(timeout))
+            elif driver.is_quiet:
+                driver.send_alone(driver.connection.frame(stream, form, payload))
+            else:
                 driver.connection.gather(stream, form, payload)
                 driver.push()
-            else:
-                self._write_waiting(form, payload, Deadline(timeout))
 
     def _encode(self, message: Any) -> tuple[int, bytes]:
         from compoint.message import encode  # noqa: PLC0415 - msgspec only when it is needed
@@ -221,8 +233,10 @@ class StreamPoint(ComPoint):
                 end = min(size, sent + CHUNK_BYTES, sent + allowed)
                 connection.more(stream, view[sent:end])
                 sent = end
+                if sent == size:
+                    # Counted before the lock is given up: the peer may be quick to confirm.
+                    connection.finish(stream)
                 driver.flush()
-            connection.finish(stream)
         except BaseException:
             # Timeout, close or Ctrl-C: the peer forgets what it has of this message.
             if stream.is_open and sent < size:

@@ -40,16 +40,26 @@ class Wire(abc.ABC):
     greeting_s: float = GREETING_S
 
     @abc.abstractmethod
-    def send(self, buffers: Sequence[bytes | memoryview]) -> int:
-        """Send from the front of `buffers`; how many bytes went, 0 if none can go now."""
+    def send(self, data: bytes | memoryview, /) -> int:
+        """Send from the front of `data`; returns how many bytes went.
+
+        Raises BlockingIOError if none can go now.
+        """
+
+    def send_many(self, buffers: Sequence[bytes | memoryview], /) -> int:
+        """Like `send`, from the front of the first buffers together."""
+        return self.send(b"".join(buffers[:16]))
 
     @abc.abstractmethod
-    def receive(self) -> bytes | None:
-        """What has arrived, at most RECEIVE_BYTES; None: nothing now; b"": the end."""
+    def receive(self, most: int, /) -> bytes:
+        """What has arrived, at most `most` bytes; b"": the end.
+
+        Raises BlockingIOError if nothing is here now.
+        """
 
     @abc.abstractmethod
-    def receive_into(self, room: memoryview) -> int | None:
-        """Like `receive`, straight into `room`; None: nothing now; 0: the end."""
+    def receive_into(self, room: memoryview, /) -> int:
+        """Like `receive`, straight into `room`; 0: the end."""
 
     @abc.abstractmethod
     def wait(self, timeout_s: float | None, *, to_send: bool) -> None:

@@ -7,7 +7,7 @@ import itertools
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from compoint.address import ComPointAddress
@@ -15,7 +15,7 @@ from compoint.deadline import Deadline
 from compoint.drive.waiter import Waiter
 from compoint.drive.wire import Listener, Opener, Wire
 from compoint.errors import BusyError, ConnectError, Phase
-from compoint.limits import BACKLOG, CHUNK_BYTES, RECEIVE_BYTES
+from compoint.limits import BACKLOG, CHUNK_BYTES
 
 __all__ = ["MemoryListener", "MemoryOpener", "MemoryWire", "memory_pair"]
 
@@ -56,51 +56,41 @@ class MemoryWire(Wire):
         self._theirs = theirs
         self._is_closed = False
 
-    def send(self, buffers: Sequence[bytes | memoryview]) -> int:
+    def send(self, data: bytes | memoryview, /) -> int:
         theirs = self._theirs
-        sent = 0
         with self._lock:
             if theirs.is_ended or self._is_closed:
                 raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
-            for buffer in buffers:
-                room = PIPE_BYTES - theirs.size
-                if room <= 0:
-                    break
-                piece = bytes(buffer[:room])
-                theirs.arrived.append(piece)
-                theirs.size += len(piece)
-                sent += len(piece)
-        if sent:
-            theirs.tell()
-        return sent
+            room = PIPE_BYTES - theirs.size
+            if room <= 0:
+                raise BlockingIOError
+            piece = bytes(data[:room])
+            theirs.arrived.append(piece)
+            theirs.size += len(piece)
+        theirs.tell()
+        return len(piece)
 
-    def receive(self) -> bytes | None:
+    def receive(self, most: int, /) -> bytes:
         mine = self._mine
         with self._lock:
             if not mine.arrived:
-                return b"" if mine.is_ended else None
-            pieces = [mine.arrived.popleft()]
-            size = len(pieces[0])
-            while mine.arrived and size + len(mine.arrived[0]) <= RECEIVE_BYTES:
-                pieces.append(mine.arrived.popleft())
-                size += len(pieces[-1])
+                if mine.is_ended:
+                    return b""
+                raise BlockingIOError
             was_full = mine.size >= PIPE_BYTES
-            mine.size -= size
+            data = mine.arrived.popleft()
+            if len(data) > most:
+                mine.arrived.appendleft(data[most:])
+                data = data[:most]
+            mine.size -= len(data)
         if was_full:
             self._theirs.tell()
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return data
 
-    def receive_into(self, room: memoryview) -> int | None:
-        data = self.receive()
-        if data is None:
-            return None
-        size = min(len(data), len(room))
-        room[:size] = data[:size]
-        if size < len(data):
-            with self._lock:
-                self._mine.arrived.appendleft(data[size:])
-                self._mine.size += len(data) - size
-        return size
+    def receive_into(self, room: memoryview, /) -> int:
+        data = self.receive(len(room))
+        room[: len(data)] = data
+        return len(data)
 
     def wait(self, timeout_s: float | None, *, to_send: bool) -> None:
         # A bell rung since the last look makes this return at once; nothing is missed.

@@ -15,7 +15,7 @@ from compoint.deadline import Deadline
 from compoint.drive.pump import Bell
 from compoint.drive.wire import Listener, Opener, Wire
 from compoint.errors import BusyError, ConnectError, Phase, PointTimeout
-from compoint.limits import BACKLOG, RECEIVE_BYTES
+from compoint.limits import BACKLOG
 
 __all__ = ["SocketWire", "TcpListener", "TcpOpener"]
 
@@ -29,36 +29,27 @@ class SocketWire(Wire):
 
     can_spin = True
 
+    def send(self, data: bytes | memoryview, /) -> int:
+        raise NotImplementedError  # replaced in __init__
+
+    receive = receive_into = send
+
     def __init__(self, sock: socket.socket, peer: str, *, is_local: bool) -> None:
         sock.setblocking(False)
         self.peer = peer
         self.is_local = is_local
         self._socket = sock
-        self._recv = sock.recv
+        # The system's verbs are the contract's: nothing stands between.
+        self.send = sock.send  # type: ignore[method-assign]
+        self.receive = sock.recv  # type: ignore[method-assign]
+        self.receive_into = sock.recv_into  # type: ignore[method-assign]
         self._fd = sock.fileno()
         self._bell: Bell | None = None
         self._poll: select.poll | None = None
         self._polls_output = False
 
-    def send(self, buffers: Sequence[bytes | memoryview]) -> int:
-        try:
-            if len(buffers) == 1:
-                return self._socket.send(buffers[0])
-            return self._socket.sendmsg(buffers[:_BUFFERS])
-        except BlockingIOError:
-            return 0
-
-    def receive(self) -> bytes | None:
-        try:
-            return self._recv(RECEIVE_BYTES)
-        except BlockingIOError:
-            return None
-
-    def receive_into(self, room: memoryview) -> int | None:
-        try:
-            return self._socket.recv_into(room)
-        except BlockingIOError:
-            return None
+    def send_many(self, buffers: Sequence[bytes | memoryview], /) -> int:
+        return self._socket.sendmsg(buffers[:_BUFFERS])
 
     def wait(self, timeout_s: float | None, *, to_send: bool) -> None:
         poll = self._poll

@@ -75,4 +75,8 @@ def _descriptors() -> dict[int, str]:
 
 
 def _open_servers() -> set[str]:
-    return {str(one.address) for one in list(lifetime.servers) if one.statistics().is_open}
+    return {
+        str(one.address) for one in list(lifetime.servers)
+        # The keeper of shared connections stands in the same list and serves nobody.
+        if hasattr(one, "statistics") and one.statistics().is_open
+    }  # fmt: skip

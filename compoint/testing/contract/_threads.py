@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Callable
 
 import pytest
 
@@ -54,7 +55,7 @@ class ThreadsContract(ContractBase):
         }
 
     @pytest.mark.parametrize("stop", ["close", "abort"])
-    @pytest.mark.parametrize("call", ["read", "write", "large write", "flush"])
+    @pytest.mark.parametrize("call", ["read", "write", "large write"])
     def test_closing_wakes_a_waiting_thread(self, ends: Ends, call: str, stop: str) -> None:
         # python/cpython #91913, websocket-client/websocket-client #592
         initiator, _ = ends
@@ -113,14 +114,10 @@ class ThreadsContract(ContractBase):
         assert responder.read(timeout=PATIENCE_S) == b"one"
 
 
-def _blocking(point: ComPoint, call: str):  # type: ignore[no-untyped-def]
+def _blocking(point: ComPoint, call: str) -> Callable[[], object]:
     """A call that will block on this point, whose peer does not read."""
     if call == "read":
         return point.read
-    if call == "flush":
-        fill(point)
-        # What is not sent cannot be confirmed: a writer is stuck before the flush.
-        return lambda: _flush_for_ever(point)
     if call == "write":
         fill(point)
         fill(point, b"")
@@ -128,8 +125,3 @@ def _blocking(point: ComPoint, call: str):  # type: ignore[no-untyped-def]
     point.write(b"unread")
     return lambda: point.write(bytes(8 * MIB))
 
-
-def _flush_for_ever(point: ComPoint) -> None:
-    """Flush again and again: the peer confirms what it holds, so one flush may succeed."""
-    while True:
-        point.flush()

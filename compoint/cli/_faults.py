@@ -1,0 +1,31 @@
+"""How a subcommand ends early."""
+
+from __future__ import annotations
+
+__all__ = ["CommandFailed", "Ended", "why"]
+
+
+class CommandFailed(Exception):  # noqa: N818 - named by what it says: the command failed
+    """The command could not do what it was asked for; its text is the sentence to show.
+
+    `for_peer` is what a peer may know of it, which is not how the folders of this machine
+    are called.
+    """
+
+    def __init__(self, what: str, *, for_peer: str = "") -> None:
+        super().__init__(what)
+        self.for_peer = for_peer or what
+
+
+class Ended(KeyboardInterrupt):
+    """A signal other than Ctrl-C's asks the command to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def why(error: OSError) -> str:
+    """What the system says, with the file it is about."""
+    reason = error.strerror or str(error)
+    return f"{error.filename}: {reason}" if isinstance(error.filename, str) else reason

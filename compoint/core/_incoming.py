@@ -1,0 +1,182 @@
+"""The machine, floor 4: which frame concerns whom, and what comes of those for nobody.
+
+See docs/PROTOCOL.md §3 and §4. The first branch of `_read_frames` is the hot path of
+the whole product: one small message for an open stream, without a further call.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Final
+
+from compoint.core._arrivals import Arrivals
+from compoint.core._lives import Happening, Side
+from compoint.core._outgoing import CONNECTION
+from compoint.core.codes import Code, Ending, encode_reason
+from compoint.core.framing import ASK_ACK, MAY_SKIP, PIECE, Kind
+from compoint.core.stream import Stream
+from compoint.limits import (
+    CHANNELS_PER_CONNECTION,
+    CONTROL_BYTES,
+    CORRELATOR_BYTES,
+    FIRST_CREDIT_BYTES,
+    MESSAGE_TOLL_BYTES,
+    SKIP_BYTES,
+    SMALL_BYTES,
+)
+
+if TYPE_CHECKING:
+    from compoint.core.greeting import Greeting
+
+__all__ = ["Incoming"]
+
+_U64: Final = struct.Struct("!Q")
+_TOLL: Final = MESSAGE_TOLL_BYTES
+
+
+class Incoming(Arrivals):
+    """Bytes behind the greeting in."""
+
+    def __init__(self, side: Side, ours: Greeting, now: float) -> None:
+        super().__init__(side, ours)
+        #: When the peer was last heard, and how many bytes it has sent.
+        self.heard_at = now
+        self.bytes_in = 0
+        self._frames_in = 0
+        #: Signs of life asked for since then.
+        self._pinged = 0
+
+    # --- straight into a large message ----------------------------------------------------
+
+    def room(self) -> memoryview | None:
+        """Where the next bytes belong, while a large message is coming; else None.
+
+        Bytes received straight into it are reported with `filled`, not with `feed`.
+        """
+        stream = self._filling
+        if stream is None or stream.assembly is None or not self._reader.is_empty:
+            return None
+        return stream.assembly.room(self._reader.left)
+
+    def filled(self, count: int, now: float) -> None:
+        """`count` bytes have been received into `room()`."""
+        self.heard_at = now
+        self._pinged = 0
+        self.bytes_in += count
+        if self.ending is not None:
+            return
+        self._reader.bypass(count)
+        stream = self._filling
+        if stream is not None and stream.assembly is not None:
+            stream.assembly.took(count)
+        self._after_piece()
+
+    # --- frames -------------------------------------------------------------------------
+
+    def _read_frames(self) -> None:
+        next_frame = self._reader.next_frame
+        streams = self.streams
+        while (frame := next_frame()) is not None:
+            kind, form, flags, number, ack, payload, length = frame
+            stream = streams.get(number)
+            if stream is None or kind < 0 or length > SKIP_BYTES:
+                self._take_other(kind, flags, number, payload, length)
+                continue
+            self._frames_in += 1
+            if ack != stream.acked & 0xFFFF_FFFF:
+                if not stream.acknowledge(ack):
+                    self._fault(stream, Code.BAD_FRAME, "a confirmation of unsent messages")
+                    continue
+                self._touch(stream)
+            if kind == Kind.MESSAGE and stream.is_open and length <= SMALL_BYTES:
+                cost = length + _TOLL
+                if (
+                    stream.in_cost + cost <= stream.in_limit
+                    and stream.assembly is None
+                    and not stream.wide
+                ):
+                    stream.in_cost += cost
+                    stream.received += 1
+                    stream.inbox.append((form, payload) if form else payload)  # type: ignore[arg-type]
+                    if not stream.is_touched:
+                        stream.is_touched = True
+                        self._events.append((Happening.TOUCHED, stream))
+                    if flags & ASK_ACK:
+                        self._send_credit(stream)
+                    continue
+            self._take_frame(stream, kind, form, flags, payload, length)
+
+    def _take_other(
+        self, kind: int, flags: int, number: int, payload: bytes | memoryview, length: int
+    ) -> None:
+        """A piece of a payload, or a frame that is not for a living stream."""
+        if kind == PIECE:
+            self._take_piece(payload)
+            return
+        self._frames_in += 1
+        if length > SKIP_BYTES:
+            self._leave_broken(Code.FRAME_TOO_LONG, f"a frame of {length} bytes")
+        elif number == CONNECTION:
+            self._take_own(kind, flags, payload, length)
+        elif kind == Kind.ANNOUNCE:
+            self._take_announce(number, payload, length)
+        elif number > self._highest and kind not in (Kind.RESET, Kind.GOODBYE):
+            # Numbers up to the highest were used once: what still comes for them is late.
+            text = f"channel {number} was never announced"
+            self._say_of(number, Kind.RESET, encode_reason(Code.NO_SUCH_CHANNEL, text, None))
+
+    def _take_own(self, kind: int, flags: int, payload: bytes | memoryview, length: int) -> None:
+        """A frame for the connection itself."""
+        if kind not in (Kind.PING, Kind.PONG, Kind.GOODBYE, Kind.RESET):
+            if not flags & MAY_SKIP:
+                text = f"a frame of kind {kind} for the connection itself"
+                self._leave_broken(Code.UNKNOWN_FRAME, text)
+        elif length > CONTROL_BYTES:
+            text = f"a {Kind(kind).name} frame of {length} bytes"
+            self._leave_broken(Code.FRAME_TOO_LONG, text)
+        elif kind == Kind.PING:
+            self._say_of(CONNECTION, Kind.PONG)
+        elif kind != Kind.PONG:
+            try:
+                self._accept_end(kind, bytes(payload))
+            except struct.error as fault:
+                self._leave_broken(Code.BAD_FRAME, f"a damaged {Kind(kind).name} frame ({fault})")
+
+    # --- channels -----------------------------------------------------------------------
+
+    def _take_announce(self, number: int, payload: bytes | memoryview, length: int) -> None:
+        if self.side is Side.INITIATOR or self.plain is not None:
+            code, text = Code.WRONG_MODE, "this side takes no channels"
+        elif number <= self._highest:
+            code, text = Code.DUPLICATE_CHANNEL, f"channel {number} or a later one was announced"
+        elif length - _U64.size > CORRELATOR_BYTES:
+            code = Code.CORRELATOR_TOO_LONG
+            text = f"a correlator of {length - _U64.size} bytes, allowed are {CORRELATOR_BYTES}"
+        elif len(self.streams) >= CHANNELS_PER_CONNECTION:
+            code = Code.TOO_MANY_CHANNELS
+            text = f"{len(self.streams)} channels are open on this connection"
+        else:
+            try:
+                self._queue_announced(number, bytes(payload))
+            except (struct.error, ValueError) as fault:
+                code, text = Code.BAD_FRAME, f"a damaged ANNOUNCE frame ({fault})"
+            else:
+                return
+        if self.side is Side.RESPONDER:
+            self._highest = max(self._highest, number)
+        self._say_of(number, Kind.RESET, encode_reason(code, text, None))
+
+    def _queue_announced(self, number: int, payload: bytes) -> None:
+        (out_limit,) = _U64.unpack_from(payload)
+        stream = Stream(number, out_limit, FIRST_CREDIT_BYTES)
+        stream.correlator = payload[_U64.size :].decode()
+        stream.is_claimed = False
+        stream.announced_at = self.heard_at
+        self._highest = number
+        self.streams[number] = stream
+        self._events.append((Happening.ANNOUNCED, stream))
+
+    def _finish(self, ending: Ending) -> None:
+        super()._finish(ending)
+        self._filling = None
+        self._reader.stop()

@@ -1,0 +1,135 @@
+"""The real command in a process of its own, on pipes or on a terminal of its own."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import compoint
+
+ROOT = Path(compoint.__file__).parents[1]
+COMMAND = [sys.executable, "-P", "-m", "compoint.cli"]
+
+
+def _take_terminal() -> None:
+    """Make the standard input the terminal whose Ctrl-C becomes a signal."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+class Run:
+    """One run of the command."""
+
+    def __init__(self, arguments: tuple[object, ...], *, terminal: bool, **options: Any) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "100"}
+        command = [*COMMAND, *map(str, arguments)]
+        self.said = ""
+        self.ours = -1
+        if terminal:
+            self.ours, theirs = pty.openpty()
+            self.process = subprocess.Popen(
+                command, env=environment, start_new_session=True, preexec_fn=_take_terminal,
+                stdin=theirs, stdout=theirs, stderr=theirs, **options,
+            )  # fmt: skip
+            os.close(theirs)
+            self._sources = [self.ours]
+        else:
+            pipe = subprocess.PIPE
+            streams = {"stdin": pipe, "stdout": pipe, "stderr": pipe} | options
+            self.process = subprocess.Popen(command, env=environment, **streams)
+            piped = (self.process.stdout, self.process.stderr)
+            self._sources = [stream.fileno() for stream in piped if stream is not None]
+
+    def type(self, text: str) -> None:
+        """What a person types, or what comes through the pipe."""
+        if self.ours >= 0:
+            os.write(self.ours, text.encode())
+        else:
+            assert self.process.stdin is not None
+            self.process.stdin.write(text.encode())
+            self.process.stdin.flush()
+
+    def says(self, what: str, within_s: float = 10.0) -> re.Match[str]:
+        """Wait until the command has said it (a regular expression)."""
+        ends_at = time.monotonic() + within_s
+        while (match := re.search(what, self.said)) is None:
+            is_more = self._listen(ends_at - time.monotonic())
+            assert is_more or re.search(what, self.said), f"{what!r} is not in:\n{self.said}"
+        return match
+
+    def ends(self, within_s: float = 10.0) -> int:
+        """Wait for the end of the command; returns its exit code."""
+        if self.process.stdin is not None and not self.process.stdin.closed:
+            self.process.stdin.close()
+        ends_at = time.monotonic() + within_s
+        while self._listen(ends_at - time.monotonic()):
+            pass
+        assert not self._sources, f"it has not ended within {within_s} s:\n{self.said}"
+        code = self.process.wait(within_s)
+        assert "Traceback" not in self.said, self.said
+        return code
+
+    def _listen(self, timeout_s: float) -> bool:
+        """Hear more; False if the time is over or the command has closed its outputs."""
+        if not self._sources:
+            return False
+        ready, _, _ = select.select(self._sources, [], [], max(0.0, timeout_s))
+        for source in ready:
+            try:
+                data = os.read(source, 65536)
+            except OSError:  # so a terminal says that its other side is gone
+                data = b""
+            if not data:
+                self._sources.remove(source)
+            self.said += data.decode(errors="replace")
+        return bool(ready and self._sources)
+
+    def finish(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+        if self.ours >= 0:
+            os.close(self.ours)
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[Callable[..., Run]]:
+    """Starts the command: `command("status", address)`; `terminal=True`: on a terminal."""
+    runs: list[Run] = []
+
+    def start(*arguments: object, terminal: bool = False, **options: Any) -> Run:
+        runs.append(Run(arguments, terminal=terminal, **{"cwd": tmp_path} | options))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.finish()
+
+
+@pytest.fixture
+def receiver(command: Callable[..., Run], tmp_path: Path) -> Callable[..., tuple[Run, str]]:
+    """Starts `compoint receive` into the folder `into`; returns it and its address."""
+
+    def start(*arguments: object, **options: Any) -> tuple[Run, str]:
+        into = tmp_path / "into"
+        into.mkdir(exist_ok=True)
+        run = command(
+            "receive", "tcp://:0", "--channel", "x", "--into", into, *arguments, **options
+        )
+        return run, run.says(r"receiving at (tcp://:\d+),")[1]
+
+    return start
