@@ -125,8 +125,7 @@ class SharedConnections:
                     seen = driver.rounds
                     return clock() + idle_s
                 self._forget(address, driver)
-                driver.connection.leave(Code.CLOSED, "no channel needed it any more")
-                driver.shut()
+                driver.say_goodbye("no channel needed it any more")
                 return None
 
         driver.pump.call_at(clock() + idle_s, look)
@@ -135,7 +134,7 @@ class SharedConnections:
         self._places = {}
 
     def close_at_exit(self) -> None:
-        """Say goodbye on every shared connection; the points have been closed before."""
+        """Nothing: connections say goodbye after the points they carry."""
 
 
 def _too_many(address: ComPointAddress) -> RefusedError:

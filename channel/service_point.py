@@ -327,8 +327,7 @@ class ChannelServicePoint:
             if driver.connection.streams:
                 driver.move_to(lifetime.pump())
             else:
-                driver.connection.leave(Code.CLOSED, "the service point was stopped")
-                driver.shut()
+                driver.say_goodbye("the service point was stopped")
 
     def close_at_exit(self) -> None:
         self._stopped_why = "the program is ending"

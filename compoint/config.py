@@ -21,7 +21,6 @@ from compoint.address import ComPointAddress
 from compoint.errors import AddressError, ConfigError, Phase
 from compoint.limits import (
     BACKLOG,
-    CLOSE_S,
     CONNECT_S,
     EXIT_S,
     FIRST_CREDIT_BYTES,
@@ -190,7 +189,7 @@ class PointSettings:
         default=MESSAGE_BYTES,
         metadata=_setting(
             "maxMessage",
-            _Size(1 * KIB, 1 * _TIB),
+            _Size(FIRST_CREDIT_BYTES, 1 * _TIB),
             "The largest message this side takes; the writer of a larger one gets TooLargeError.",
         ),
     )
@@ -224,14 +223,6 @@ class PointSettings:
             "greetingTimeout",
             _Seconds(0.1, _HOUR_S),
             "How long a new connection may take to say who it is; then it is closed.",
-        ),
-    )
-    close_timeout_s: float = field(
-        default=CLOSE_S,
-        metadata=_setting(
-            "closeTimeout",
-            _Seconds(0, _DAY_S),
-            "How long close() waits for the peer's confirmation unless the call says otherwise.",
         ),
     )
     exit_timeout_s: float = field(

@@ -60,7 +60,7 @@ class ComManager:
 
         settings = load(path)
         with cls._lock:
-            cls._settings = settings
+            cls._use(settings)
             for protocol in cls._known():
                 cls._initialise(protocol, settings)
             return dict(sorted(cls._states.items()))
@@ -72,8 +72,16 @@ class ComManager:
             if cls._settings is None:
                 from compoint.config import load  # noqa: PLC0415 - light import
 
-                cls._settings = load()
+                cls._use(load())
+            assert cls._settings is not None
             return cls._settings
+
+    @classmethod
+    def _use(cls, settings: Settings) -> None:
+        from compoint.drive.lifetime import lifetime  # noqa: PLC0415 - light import
+
+        cls._settings = settings
+        lifetime.exit_s = settings.point.exit_timeout_s
 
     @overload
     @classmethod

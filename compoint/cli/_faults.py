@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CommandFailed", "Ended", "why"]
+__all__ = ["CommandFailed", "why"]
 
 
 class CommandFailed(Exception):  # noqa: N818 - named by what it says: the command failed
@@ -15,14 +15,6 @@ class CommandFailed(Exception):  # noqa: N818 - named by what it says: the comma
     def __init__(self, what: str, *, for_peer: str = "") -> None:
         super().__init__(what)
         self.for_peer = for_peer or what
-
-
-class Ended(KeyboardInterrupt):
-    """A signal other than Ctrl-C's asks the command to end."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 def why(error: OSError) -> str:

@@ -9,7 +9,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from compoint.cli._faults import CommandFailed, Ended, why
+from compoint.cli._faults import CommandFailed, why
 from compoint.cli._output import Output, fault, standard_output
 from compoint.cli._parser import ROOMS, parser
 from compoint.errors import (
@@ -40,8 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: argparse refused the arguments, or has shown help or the version.
     """
     is_debugging = False
-    _end_by_exception(signal.SIGTERM)
-    _end_by_exception(signal.SIGHUP)
+    received = _end_by_exception(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     try:
         out = standard_output()
         try:
@@ -55,13 +54,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # once more when it flushes at its end, so what is left goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except KeyboardInterrupt as end:
-        return BY_SIGNAL + (end.number if isinstance(end, Ended) else signal.SIGINT)
+    except KeyboardInterrupt:
+        return BY_SIGNAL + received[0]
     except Exception as error:  # noqa: BLE001 - the last door: no traceback without --debug
         if is_debugging:
             traceback.print_exc()
-        else:
+        elif not received:
             fault(*_sentence(error))
+        # What fails after a signal fails because of it.
+        if received:
+            return BY_SIGNAL + received[0]
         return WRONG_USAGE if _is_wrong_usage(error) else FAILED
 
 
@@ -74,14 +76,21 @@ def _run(given: argparse.Namespace, out: Output) -> int:
     return code
 
 
-def _end_by_exception(number: signal.Signals) -> None:
-    """Let a signal end the command as Ctrl-C does, so that it cleans up behind itself."""
+def _end_by_exception(*numbers: signal.Signals) -> list[int]:
+    """Let signals end the command as Ctrl-C does, so that it cleans up behind itself.
 
-    def end(received: int, _: FrameType | None) -> NoReturn:
-        raise Ended(received)
+    Returns the list of those that come. What is ignored (`nohup`, `&`) stays ignored.
+    """
+    received: list[int] = []
 
-    if signal.getsignal(number) is signal.SIG_DFL:
-        signal.signal(number, end)
+    def end(number: int, _: FrameType | None) -> NoReturn:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    for number in numbers:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end)
+    return received
 
 
 def _is_wrong_usage(error: Exception) -> bool:

@@ -174,7 +174,7 @@ class Arrivals(Lives):
             return
         if stream.assembly.is_complete:
             self._complete(stream, stream.assembly)
-        elif stream.wide or stream.in_limit - stream.in_cost < stream.window // 2:
+        elif stream.in_limit - stream.in_cost < stream.window // 2:
             self.grant(stream)
 
     def _complete(self, stream: Stream, assembly: Assembly) -> None:

@@ -63,8 +63,6 @@ class Incoming(Arrivals):
         self.heard_at = now
         self._pinged = 0
         self.bytes_in += count
-        if self.ending is not None:
-            return
         self._reader.bypass(count)
         stream = self._filling
         if stream is not None and stream.assembly is not None:

@@ -19,6 +19,7 @@ a thread waits, which is nearly always, an exception leaves everything usable.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable
@@ -78,6 +79,8 @@ class Driver:
         self.on_happening: Callable[[Driver, Happening, Stream | None], None] | None = None
         #: A thread (or the pump) is waiting on or receiving from the wire.
         self.is_led = False
+        #: Whose thread leads, or led last.
+        self.leader: StreamOwner | None = None
         self.followers: list[Waiter] = []
         #: Rounds led so far; the pump sees by it whether anyone is at work here.
         self.rounds = 0
@@ -102,6 +105,7 @@ class Driver:
         self.is_gathering = False
         self.seen_rounds = 0
         self.timer = 0
+        self.timer_due = math.inf
 
     # --- sending ------------------------------------------------------------------------
 
@@ -241,6 +245,7 @@ class Driver:
                 else:
                     if self.is_armed:
                         self.pump.disarm(self)
+                    self.leader = owner
                     self._lead(ready, deadline)
                 has_looked = True
             return True
@@ -271,8 +276,8 @@ class Driver:
             or self.connection.has_output
         )
 
-    def lead_alone(self, stream: Stream) -> None:
-        """One round for the reader of `stream`. Lock held; `may_lead_alone` was true.
+    def lead_alone(self, owner: StreamOwner) -> None:
+        """One round for the reader `owner`. Lock held; `may_lead_alone` was true.
 
         The same as `wait_until`, in the few steps of the commonest case: every call here
         is paid by every round trip.
@@ -280,6 +285,7 @@ class Driver:
         self._wrote_last = False
         if self.is_armed:
             self.pump.disarm(self)
+        self.leader = owner
         self.is_led = True
         try:
             self._round(None)
@@ -399,6 +405,9 @@ class Driver:
         # Answering an event (welcome, refuse) may bring further ones.
         while events := self.connection.take_events():
             for happening, stream in events:
+                if happening is Happening.GREETED:
+                    # A heartbeat may be due before the greeting's time would have been up.
+                    self.pump.keep_time(self)
                 owner = stream.owner if stream is not None else None
                 if owner is not None:
                     for waiter in owner.waiters:
@@ -438,9 +447,22 @@ class Driver:
                 self.flush()
             if self.connection.ending is not None and not self.is_led:
                 self.shut()
-            return self.connection.next_timer()
+            due = self.connection.next_timer()
+            self.timer_due = math.inf if due is None else due
+            return due
 
     # --- the end ------------------------------------------------------------------------
+
+    def wake_leader(self, owner: StreamOwner) -> None:
+        """Let a leading thread of `owner` look again at what it waits for. Lock held."""
+        if self.is_led and self.leader is owner:
+            self.wire.wake()
+
+    def say_goodbye(self, text: str) -> None:
+        """Leave in good order: nothing is open on this connection any more. Lock held."""
+        self.connection.leave(Code.CLOSED, text)
+        self.deliver()
+        self.shut()
 
     def retire(self) -> None:
         """Nothing more is wanted of this connection. Lock held."""

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from compoint.deadline import Deadline
 from compoint.drive.driver import Driver
-from compoint.drive.pump import Pump
+from compoint.drive.pump import Bell, Pump
 from compoint.drive.stream_point import StreamPoint
 from compoint.limits import EXIT_S
 
@@ -40,6 +40,15 @@ class Lifetime:
         self.servers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._pumps: list[Pump] = []
         self.exit_s: float = EXIT_S
+        self._ending: Bell | None = None
+
+    def ending_bell(self) -> Bell:
+        """Rings when the program ends, for who waits without a connection yet."""
+        if self._ending is None:
+            with self._lock:
+                if self._ending is None:
+                    self._ending = Bell()
+        return self._ending
 
     def pump(self) -> Pump:
         """The common pump, started when it is first needed."""
@@ -62,6 +71,7 @@ class Lifetime:
     def close_all(self) -> None:
         """The program ends: say goodbye everywhere, wait a little for confirmations."""
         deadline = Deadline(self.exit_s)
+        self.ending_bell().ring()
         for server in list(self.servers):
             server.close_at_exit()
         points = list(self.points)
@@ -69,10 +79,16 @@ class Lifetime:
             point.close_at_exit()
         for point in points:
             point.close(timeout=deadline.remaining_s())
+        for driver in list(self.drivers):
+            with driver.lock:
+                driver.say_goodbye("the program is ending")
 
     def after_fork(self) -> None:
         """In the child: nothing of the parent's may be used or touched."""
         self._lock = threading.Lock()
+        if self._ending is not None:
+            self._ending.close()
+            self._ending = None
         pumps = [*self._pumps] + ([self._pump] if self._pump is not None else [])
         self._pump = None
         self._pumps = []

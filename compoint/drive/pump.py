@@ -72,9 +72,10 @@ class Bell:
             pass
 
     def close(self) -> None:
-        os.close(self._read)
-        if self._write != self._read:
-            os.close(self._write)
+        # The numbers are forgotten: closed twice, they could be somebody else's by then.
+        fds, self._read, self._write = {self._read, self._write}, -1, -1
+        for fd in fds - {-1}:
+            os.close(fd)
 
 
 class Pump:
@@ -110,11 +111,17 @@ class Pump:
 
     def adopt(self, driver: Driver, *, arm: bool) -> None:
         """Take a new connection: keep its timers and, if `arm`, listen to it at once."""
-        due = driver.connection.next_timer()
-        if due is not None:
-            driver.timer = self.call_at(due, driver.on_time)
+        self.keep_time(driver)
         if arm:
             self.arm(driver)
+
+    def keep_time(self, driver: Driver) -> None:
+        """See to it that the machine's next timer is met."""
+        due = driver.connection.next_timer()
+        if due is not None and due < driver.timer_due:
+            self.cancel(driver.timer)
+            driver.timer_due = due
+            driver.timer = self.call_at(due, driver.on_time)
 
     def arm(self, driver: Driver) -> None:
         """Listen to this connection: nobody else does."""
@@ -202,6 +209,8 @@ class Pump:
 
     def after_fork(self) -> None:
         """In a child: the thread is gone; give back the copies of its descriptors."""
+        if self._is_stopping:
+            return
         self._is_stopping = True
         self._notes.clear()
         self._bell.close()

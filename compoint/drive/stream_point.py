@@ -110,9 +110,11 @@ class StreamPoint(ComPoint):
         driver = self._driver
         inbox = self._inbox
         with driver.lock:
-            if timeout is None and driver.may_lead_alone and not self._is_closing:
+            if inbox:
+                return inbox.popleft()
+            if timeout is None and self._stream.is_open and driver.may_lead_alone:
                 # The common case in the fewest steps: this thread alone waits here.
-                driver.lead_alone(self._stream)
+                driver.lead_alone(self)
                 if inbox:
                     return inbox.popleft()
             return self._await_item_slowly(timeout)
@@ -262,13 +264,15 @@ class StreamPoint(ComPoint):
         """Wait until `may()`; raises when the stream is over or the time is. Lock held."""
         stream = self._stream
         driver = self._driver
-        if stream.is_open and may():
+        if stream.is_open and may() and not self._is_closing:
             return
         # Stuck here, this side takes in what the peer writes meanwhile, up to the wide
         # window: two programs that both write first must not wait for each other.
         self._widen(+1)
         try:
-            driver.wait_until(lambda: not stream.is_open or may(), self, deadline)
+            driver.wait_until(
+                lambda: self._is_closing or not stream.is_open or may(), self, deadline
+            )
         finally:
             self._widen(-1)
         if self._is_closing:
@@ -350,6 +354,9 @@ class StreamPoint(ComPoint):
         stream = self._stream
         with driver.lock:
             self._start_closing()
+            if stream.is_writing:
+                # A writer in the middle of a message leaves first, and takes it back.
+                driver.wait_until(lambda: not stream.is_writing, self, deadline)
             driver.connection.goodbye(stream)
             if not self._is_settled():
                 driver.wait_until(self._is_settled, self, deadline)
@@ -371,8 +378,7 @@ class StreamPoint(ComPoint):
         self._inbox.clear()
         for waiter in self.waiters:
             waiter.wake()
-        if self._driver.is_led:
-            self._driver.wire.wake()
+        self._driver.wake_leader(self)
 
     def _is_settled(self) -> object:
         """Nothing that could still come would change the receipt."""
@@ -395,6 +401,7 @@ class StreamPoint(ComPoint):
         self._inbox.clear()
         for waiter in self.waiters:
             waiter.wake()
+        self._driver.wake_leader(self)
         self._release()
 
     def _release(self) -> None:

@@ -12,9 +12,10 @@ from typing import Final
 
 from compoint.address import ComPointAddress
 from compoint.deadline import Deadline
+from compoint.drive.lifetime import lifetime
 from compoint.drive.pump import Bell
 from compoint.drive.wire import Listener, Opener, Wire
-from compoint.errors import BusyError, ConnectError, Phase, PointTimeout
+from compoint.errors import BusyError, ClosedError, ConnectError, Phase, PointTimeout
 from compoint.limits import BACKLOG
 
 __all__ = ["SocketWire", "TcpListener", "TcpOpener"]
@@ -45,6 +46,7 @@ class SocketWire(Wire):
         self.receive_into = sock.recv_into  # type: ignore[method-assign]
         self._fd = sock.fileno()
         self._bell: Bell | None = None
+        self._is_closed = False
         self._poll: select.poll | None = None
         self._polls_output = False
 
@@ -74,7 +76,8 @@ class SocketWire(Wire):
         return poll
 
     def wake(self) -> None:
-        self._own_bell().ring()
+        if not self._is_closed:
+            self._own_bell().ring()
 
     def _own_bell(self) -> Bell:
         # Made when first needed: a connection that never blocks a thread costs no
@@ -89,6 +92,7 @@ class SocketWire(Wire):
         return self._fd
 
     def close(self) -> None:
+        self._is_closed = True
         self._socket.close()
         bell, self._bell = self._bell, None
         if bell is not None:
@@ -195,9 +199,14 @@ def _connect(sock: socket.socket, name: tuple[object, ...], deadline: Deadline) 
     if code == errno.EINPROGRESS:
         poll = select.poll()
         poll.register(sock, select.POLLOUT)
-        while not poll.poll(_poll_ms(deadline)):
+        poll.register(lifetime.ending_bell().fileno(), select.POLLIN)
+        while not (ready := poll.poll(_poll_ms(deadline))):
             if deadline.is_over:
                 raise TimeoutError
+        if sock.fileno() not in [fd for fd, _ in ready]:
+            raise ClosedError(
+                "the program is ending", phase=Phase.CONNECT, elapsed_s=deadline.elapsed_s
+            )
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if code:
         raise OSError(code, os.strerror(code))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pty
 import re
 import select
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,31 +21,36 @@ ROOT = Path(compoint.__file__).parents[1]
 COMMAND = [sys.executable, "-P", "-m", "compoint.cli"]
 
 
-def _take_terminal() -> None:
-    """Make the standard input the terminal whose Ctrl-C becomes a signal."""
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-
 class Run:
     """One run of the command."""
 
-    def __init__(self, arguments: tuple[object, ...], *, terminal: bool, **options: Any) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "100"}
-        command = [*COMMAND, *map(str, arguments)]
+    def __init__(
+        self, arguments: tuple[object, ...], *, terminal: bool, before: str = "", **options: Any
+    ) -> None:
+        """`before` is a line for the shell that becomes the command."""
         self.said = ""
         self.ours = -1
+        script = f'{before}\nexec "$@"'
+        options["env"] = os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "100"}
         if terminal:
             self.ours, theirs = pty.openpty()
-            self.process = subprocess.Popen(
-                command, env=environment, start_new_session=True, preexec_fn=_take_terminal,
-                stdin=theirs, stdout=theirs, stderr=theirs, **options,
-            )  # fmt: skip
+            # The terminal that the first process of a session opens is the one whose
+            # Ctrl-C becomes a signal.
+            script += ' <"$0" >"$0" 2>&1'
+            options |= {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+            name = os.ttyname(theirs)
+        else:
+            pipe = subprocess.PIPE
+            options = {"stdin": pipe, "stdout": pipe, "stderr": pipe} | options
+            name = "sh"
+        self.process = subprocess.Popen(
+            ["sh", "-c", script, name, *COMMAND, *map(str, arguments)],
+            start_new_session=True, **options,
+        )  # fmt: skip
+        if terminal:
             os.close(theirs)
             self._sources = [self.ours]
         else:
-            pipe = subprocess.PIPE
-            streams = {"stdin": pipe, "stdout": pipe, "stderr": pipe} | options
-            self.process = subprocess.Popen(command, env=environment, **streams)
             piped = (self.process.stdout, self.process.stderr)
             self._sources = [stream.fileno() for stream in piped if stream is not None]
 

@@ -1,7 +1,6 @@
 """Transfers that go wrong: one sentence on both sides, and nothing left behind."""
 
 import os
-import resource
 import shutil
 import signal
 import socket
@@ -25,6 +24,10 @@ from compoint.testing import eventually
 Start = Callable[..., Any]
 
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+#: What the other side tells about Ctrl-C; if it struck while bytes were on their way, all
+#: there is to be known is that the connection was given up.
+INTERRUPTED = "it was interrupted|is lost|is gone"
 
 
 @pytest.fixture
@@ -84,7 +87,7 @@ def test_a_signal_at_the_sender_leaves_no_file(
     assert send.ends() == code
     assert receive.ends() == 1
     assert os.listdir(into) == []
-    assert receive.says("says: it was interrupted")
+    assert receive.says(INTERRUPTED)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +103,7 @@ def test_a_signal_at_the_receiver_leaves_no_file(
     assert receive.ends() == code
     assert os.listdir(into) == []
     assert send.ends() == 1
-    assert send.says("says: it was interrupted")
+    assert send.says(INTERRUPTED)
 
 
 def test_ctrl_c_at_a_terminal_ends_a_receiver_that_waits(receiver: Start) -> None:
@@ -157,10 +160,7 @@ def test_a_disk_that_takes_no_more_is_one_sentence_on_both_sides(
 ) -> None:
     with open(tmp_path / "a", "wb") as file:
         file.truncate(50_000_000)
-    limit = (1_000_000, 1_000_000)
-    receive, address = receiver(
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    )
+    receive, address = receiver(before="ulimit -f 2000")
     send = command("send", "a", address, "--channel", "x")
     assert send.ends() == 1
     assert receive.ends() == 1

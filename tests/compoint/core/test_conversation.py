@@ -233,6 +233,15 @@ def test_the_callers_mistakes_are_told_to_the_caller(initiator: Scene) -> None:
         machine.finish(stream)
 
 
+def test_nobody_goes_on_with_a_message_whose_stream_is_over(initiator: Scene) -> None:
+    initiator.machine.begin(initiator.stream, 0, 10)
+    initiator.peer_says(reset(Code.ABANDONED, "gone"))
+    with pytest.raises(ValueError, match="3 bytes, where 0 are missing"):
+        initiator.machine.more(initiator.stream, memoryview(b"abc"))
+    initiator.machine.drop(initiator.stream, 3)
+    initiator.we_say(start(10))
+
+
 # --- dropping ---------------------------------------------------------------------------------
 
 
@@ -585,6 +594,7 @@ def test_an_end_of_bytes_behind_a_goodbye_is_in_good_order(responder: Scene) -> 
 
 def test_nothing_is_said_on_a_connection_that_is_over(responder: Scene) -> None:
     machine, stream = responder.machine, responder.stream
+    responder.we_write(b"in vain")
     machine.cut("gone")
     machine.take_events()
     machine.goodbye(stream)
