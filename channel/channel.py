@@ -8,7 +8,6 @@ from channel.connections import connections
 from channel.options import ChannelOptions
 from compoint.deadline import Deadline
 from compoint.drive.driver import Driver
-from compoint.drive.lifetime import lifetime
 from compoint.drive.stream_point import StreamPoint
 from compoint.errors import Phase, UsageError
 from compoint.limits import CORRELATOR_BYTES
@@ -40,7 +39,6 @@ class ChannelPoint(StreamPoint):
         name = f"channel {stream.correlator!r} at {address} ({side})"
         super().__init__(driver, stream, address, name, wide_window=wide_window)
         self._is_dedicated = is_dedicated
-        lifetime.points.add(self)
 
     @property
     def correlator(self) -> str:

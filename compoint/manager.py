@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
+import importlib.util
 import os
 import threading
-from typing import TYPE_CHECKING, Final, Literal, overload
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, overload
 
 from compoint.deadline import Deadline
 from compoint.errors import (
@@ -19,6 +19,8 @@ from compoint.errors import (
 from compoint.point import ComPoint, ComPointKind, ServerComPoint
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint, EntryPoints
+
     from compoint.address import ComPointAddress
     from compoint.config import Settings
     from compoint.drive.wire import Opener
@@ -39,19 +41,20 @@ class ComManager:
     """The door to the transports. All verbs are class methods; any thread may call them."""
 
     _lock = threading.RLock()
-    _settings: Settings | None = None
-    _openers: dict[str, Opener] = {}
+    _settings: ClassVar[Settings | None] = None
+    _openers: ClassVar[dict[str, Opener]] = {}
     #: Why a transport is not configured, by protocol; empty text: it is.
-    _states: dict[str, str] = {}
+    _states: ClassVar[dict[str, str]] = {}
 
     @classmethod
     def init(cls, path: str | os.PathLike[str] | None = None) -> dict[str, str]:
         """Read the `_sempconfig` file and initialise every transport.
 
         The file is `path`, else $SEMPCONFIG, else `./_sempconfig`, else `~/_sempconfig`,
-        else the defaults hold. Returns for each protocol an empty text, or why it is not
-        configured. Calling it again reads the settings anew for what is opened later. A
-        program that never calls it works with what the first use finds.
+        else the defaults hold. Returns for each protocol an empty text, or why it cannot
+        be used: one that is not configured, or damaged, or hidden by a file of the user,
+        keeps no other from working. Calling it again reads the settings anew for what is
+        opened later. A program that never calls it works with what the first use finds.
 
         Raises:
             ConfigError: lists every fault of the file; nothing was changed.
@@ -61,9 +64,13 @@ class ComManager:
         settings = load(path)
         with cls._lock:
             cls._use(settings)
+            states = {}
             for protocol in cls._known():
-                cls._initialise(protocol, settings)
-            return dict(sorted(cls._states.items()))
+                try:
+                    states[protocol] = cls._initialise(protocol, settings)
+                except Exception as fault:  # noqa: BLE001 - transports of others may raise any
+                    states[protocol] = str(fault) or type(fault).__name__
+            return states
 
     @classmethod
     def settings(cls) -> Settings:
@@ -137,11 +144,10 @@ class ComManager:
     def opener(cls, protocol: str) -> Opener:
         """The transport behind a protocol name, loaded and initialised on first use."""
         opener = cls._openers.get(protocol)
-        if opener is None or cls._states.get(protocol, ""):
+        if opener is None or cls._states[protocol]:
             with cls._lock:
-                cls._initialise(protocol, cls.settings())
+                state = cls._initialise(protocol, cls.settings())
                 opener = cls._openers[protocol]
-                state = cls._states[protocol]
             if state:
                 raise ConfigError(
                     f"the transport {protocol!r} is not configured: {state}",
@@ -150,16 +156,18 @@ class ComManager:
         return opener
 
     @classmethod
-    def _initialise(cls, protocol: str, settings: Settings) -> None:
-        if protocol not in cls._openers:
-            cls._openers[protocol] = cls._load(protocol)
-        cls._states[protocol] = cls._openers[protocol].initialise(settings)
+    def _initialise(cls, protocol: str, settings: Settings) -> str:
+        opener = cls._openers.get(protocol) or cls._load(protocol)
+        # In this order: who looks without the lock finds no opener without its state.
+        cls._states[protocol] = state = opener.initialise(settings)
+        cls._openers[protocol] = opener
+        return state
 
     @classmethod
     def _load(cls, protocol: str) -> Opener:
         if protocol in _BUILT_IN:
             return _load_built_in(*_BUILT_IN[protocol])
-        for entry in importlib.metadata.entry_points(group=ENTRY_POINTS, name=protocol):
+        for entry in _entries().select(name=protocol):
             return _load_entry(entry)
         raise AddressError(
             f"no transport speaks the protocol {protocol!r}",
@@ -168,37 +176,65 @@ class ComManager:
 
     @classmethod
     def _known(cls) -> list[str]:
-        entries = importlib.metadata.entry_points(group=ENTRY_POINTS)
-        return sorted({*_BUILT_IN, *(entry.name for entry in entries)})
+        return sorted({*_BUILT_IN, *(entry.name for entry in _entries())})
+
+
+def _entries() -> EntryPoints:
+    from importlib.metadata import entry_points  # noqa: PLC0415 - slow to import
+
+    return entry_points(group=ENTRY_POINTS)
 
 
 def _load_built_in(module_name: str, name: str) -> Opener:
-    module = importlib.import_module(module_name)
-    try:
-        opener: Opener = getattr(module, name)()
-    except AttributeError:
-        raise shadowed(module_name, str(getattr(module, "__file__", "?"))) from None
+    _check_ours(module_name)
+    opener: Opener = getattr(importlib.import_module(module_name), name)()
     return opener
 
 
-def _load_entry(entry: importlib.metadata.EntryPoint) -> Opener:
+def _check_ours(module_name: str) -> None:
+    """Refuse a file of the user where our package should be found, before it is run: it may
+    be the very program that is running."""
+    package = module_name.partition(".")[0]
+    try:
+        spec = importlib.util.find_spec(package)
+    except ValueError:  # somebody has put a module without a spec in its place
+        spec = None
+    file = None if spec is None else spec.origin
+    # All our packages lie side by side.
+    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if file is None:
+        raise ConfigError(
+            f"the package {package!r} is missing beside {ours}", phase=Phase.CONFIGURE,
+            hint="install compoint again",
+        )  # fmt: skip
+    if os.path.dirname(os.path.dirname(os.path.abspath(file))) != ours:
+        raise ShadowedPackageError(
+            f"the file {file} stands in the way of the package {package!r}",
+            phase=Phase.CONFIGURE, hint="rename that file",
+        )  # fmt: skip
+
+
+def _load_entry(entry: EntryPoint) -> Opener:
     from compoint.drive.wire import Opener  # noqa: PLC0415 - light import
 
-    made = entry.load()()
+    whose = f"the entry point {entry.value!r} of {entry.name!r}"
+    try:
+        made = entry.load()()
+    except Exception as fault:
+        raise UsageError(
+            f"{whose} cannot be used ({type(fault).__name__}: {fault})", phase=Phase.CONFIGURE,
+            hint=f"repair or remove the package {_package_of(entry)} that brings it",
+        ) from fault  # fmt: skip
     if not isinstance(made, Opener):
         raise UsageError(
-            f"the entry point {entry.value!r} of {entry.name!r} makes a {type(made).__name__}",
+            f"{whose} makes a {type(made).__name__}", phase=Phase.CONFIGURE,
             hint="it must make an Opener (compoint.drive.wire)",
-        )
+        )  # fmt: skip
     return made
 
 
-def shadowed(package: str, file: str) -> ShadowedPackageError:
-    """The error for a user's file that stands where our package should be found."""
-    return ShadowedPackageError(
-        f"the file {file} stands in the way of the package {package!r}",
-        hint="rename that file",
-    )
+def _package_of(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist is not None else "?"
 
 
 def _check_reachable(address: ComPointAddress) -> None:

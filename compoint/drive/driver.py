@@ -19,6 +19,7 @@ a thread waits, which is nearly always, an exception leaves everything usable.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import threading
@@ -46,6 +47,8 @@ CROWD: Final = 4
 SPIN_S: Final = 0.000_05
 #: After a spin in vain, this many waits at the most go without one.
 SPIN_PAUSE: Final = 1024
+#: A new connection's first answers are slow anyway.
+SPIN_AFTER: Final = 4
 MAY_SPIN: Final = os.environ.get("COMPOINT_SPIN", "1") != "0" and hasattr(
     os, "sched_getaffinity"
 )
@@ -53,6 +56,12 @@ MAY_SPIN: Final = os.environ.get("COMPOINT_SPIN", "1") != "0" and hasattr(
 SERVE_ROUNDS: Final = 8
 #: Look once, do not wait.
 LOOK: Final = Deadline(0.0)
+
+
+@functools.cache
+def _has_cores() -> bool:
+    """Whether a peer can run while this process looks for its answer."""
+    return MAY_SPIN and len(os.sched_getaffinity(0)) > 1
 
 
 def _never() -> bool:
@@ -77,6 +86,8 @@ class Driver:
         self.lock = threading.Lock()
         #: Called under the lock for what concerns no single stream's waiters.
         self.on_happening: Callable[[Driver, Happening, Stream | None], None] | None = None
+        #: Called under the lock when the wire is given back.
+        self.on_closed: Callable[[Driver], object] | None = None
         #: A thread (or the pump) is waiting on or receiving from the wire.
         self.is_led = False
         #: Whose thread leads, or led last.
@@ -93,9 +104,11 @@ class Driver:
         self._sent_at = 0.0
         self._wrote_last = False
         self._is_at_risk = False
-        self._may_spin = MAY_SPIN and wire.can_spin and len(os.sched_getaffinity(0)) > 1
-        self._spin_pause = 0
+        self._may_spin = wire.can_spin and _has_cores()
+        self._spin_pause = SPIN_AFTER
         self._spin_next = 1
+        #: What the next round has to say may wait a moment for the program's own words.
+        self.answer_may_wait = False
         #: Others may arrive here (channels): the pump listens whenever nobody leads.
         self.is_prompt = False
         # Kept by the pump.
@@ -350,7 +363,11 @@ class Driver:
         self._is_at_risk = False
         self.deliver()
         if connection.has_output or self.is_stuffed:
-            self.flush()
+            if self.answer_may_wait:
+                self.answer_may_wait = False
+                self.linger()
+            else:
+                self.flush()
 
     def _take(self, data: bytes | int | None, fault: OSError | None) -> None:
         """Give the machine what is no plain chunk of bytes."""
@@ -484,6 +501,8 @@ class Driver:
             return
         self.is_closed = True
         self.pump.forget(self)
+        if self.on_closed is not None:
+            self.on_closed(self)
         self.wire.close()
 
     def move_to(self, pump: Pump) -> None:

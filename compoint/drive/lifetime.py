@@ -35,8 +35,8 @@ class Lifetime:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pump: Pump | None = None
-        self.drivers: weakref.WeakSet[Driver] = weakref.WeakSet()
-        self.points: weakref.WeakSet[StreamPoint] = weakref.WeakSet()
+        #: Every connection that is not closed; each driver takes itself out.
+        self.drivers: set[Driver] = set()
         self.servers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._pumps: list[Pump] = []
         self.exit_s: float = EXIT_S
@@ -74,7 +74,7 @@ class Lifetime:
         self.ending_bell().ring()
         for server in list(self.servers):
             server.close_at_exit()
-        points = list(self.points)
+        points = self._points()
         for point in points:
             point.close_at_exit()
         for point in points:
@@ -82,6 +82,10 @@ class Lifetime:
         for driver in list(self.drivers):
             with driver.lock:
                 driver.say_goodbye("the program is ending")
+
+    def _points(self) -> list[StreamPoint]:
+        streams = [s for d in list(self.drivers) for s in list(d.connection.streams.values())]
+        return [s.owner for s in streams if isinstance(s.owner, StreamPoint)]
 
     def after_fork(self) -> None:
         """In the child: nothing of the parent's may be used or touched."""
@@ -97,7 +101,6 @@ class Lifetime:
         for owned in [*self.drivers, *self.servers]:
             owned.after_fork()
         self.drivers.clear()
-        self.points.clear()
         self.servers.clear()
 
 

@@ -48,9 +48,9 @@ def open_plain(
         driver, connection.plain, address, f"{address} (initiator)",
         wide_window=settings.wide_window_bytes,
     )  # fmt: skip
-    lifetime.points.add(point)
     with driver.lock:
-        driver.flush()
+        # The greeting travels with the first message, or by itself in a moment.
+        driver.linger()
         driver.pump.watch(driver)
     return point
 
@@ -99,7 +99,6 @@ class PlainServer(ServerComPoint):
             driver, stream, self._address, f"{self._address} (responder)",
             wide_window=self._settings.wide_window_bytes,
         )  # fmt: skip
-        lifetime.points.add(point)
         return point
 
     def _who_came(self) -> str:
@@ -126,6 +125,7 @@ class PlainServer(ServerComPoint):
             connection.refuse(Code.BUSY, text, retry_after_s=1.0)
         else:
             connection.welcome()
+            driver.answer_may_wait = True
             assert connection.plain is not None
             with self._arrived:
                 self._waiting.append((driver, connection.plain))

@@ -36,6 +36,8 @@ _log = logging.getLogger("compoint.pump")
 WATCH_S: Final = 0.02
 #: The longest that a gathered message waits for others.
 GATHER_LOOK_S: Final = 0.001
+#: So many looks in vain end the looking.
+GATHER_LOOKS: Final = 20
 #: Peers accepted from one listener before others are looked at.
 ACCEPT_ROUNDS: Final = 64
 
@@ -97,6 +99,8 @@ class Pump:
         self._watched: deque[Driver] = deque()
         self._watch_at = 0.0
         self._gathering: deque[Driver] = deque()
+        self._gather_at = 0.0
+        self._gather_looks = 0
         # The heap holds numbers only, so that what is forgotten is freed before it is due.
         self._timers: list[tuple[float, int]] = []
         self._calls: dict[int, Timer] = {}
@@ -255,7 +259,7 @@ class Pump:
                 self._guarded(serve)
         while self._notes:
             self._guarded(self._notes.popleft())
-        if self._gathering:
+        if self._gathering or self._gather_looks:
             self._look_at_gathering()
         if self._watched:
             self._look_at_watched()
@@ -273,7 +277,7 @@ class Pump:
     def _sleep_s(self) -> float | None:
         if self._notes:
             return 0.0
-        if self._gathering:
+        if self._gathering or self._gather_looks:
             return GATHER_LOOK_S
         if self._watched:
             return WATCH_S
@@ -282,6 +286,20 @@ class Pump:
         return None
 
     def _look_at_gathering(self) -> None:
+        """Send what has been gathered since the last look, at the earliest a look later.
+
+        Looking goes on for a while after the last find: whoever gathers now then need
+        not ring.
+        """
+        now = clock()
+        if not self._gather_looks:
+            self._gather_looks = GATHER_LOOKS
+            self._gather_at = now + GATHER_LOOK_S
+            return
+        if now < self._gather_at:
+            return
+        self._gather_at = now + GATHER_LOOK_S
+        self._gather_looks -= 1
         for _ in range(len(self._gathering)):
             driver = self._gathering.popleft()
             with driver.lock:
@@ -291,6 +309,7 @@ class Pump:
                     # Most likely more is being gathered: keep looking, without being asked.
                     driver.is_gathering = True
                     self._gathering.append(driver)
+                    self._gather_looks = GATHER_LOOKS
 
     def _look_at_watched(self) -> None:
         now = clock()

@@ -48,6 +48,7 @@ def drive(wire: Wire, connection: Connection, pump: Pump, *, arm: bool) -> Drive
     """Put a connection in motion."""
     driver = Driver(wire, connection, pump)
     lifetime.drivers.add(driver)
+    driver.on_closed = lifetime.drivers.discard
     with driver.lock:
         pump.adopt(driver, arm=arm)
     return driver

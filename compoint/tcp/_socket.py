@@ -8,7 +8,7 @@ import select
 import socket
 import threading
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from compoint.address import ComPointAddress
 from compoint.deadline import Deadline
@@ -139,7 +139,9 @@ class TcpOpener(Opener):
         if deadline.is_over:
             raise _too_late(point, Phase.RESOLVE, deadline)
         try:
-            found = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM)
+            found = _numeric(host, address.port) or socket.getaddrinfo(
+                host, address.port, type=socket.SOCK_STREAM
+            )
         except socket.gaierror as fault:
             raise ConnectError(
                 f"the host {host!r} is not known ({fault.strerror})", point=point,
@@ -191,6 +193,15 @@ class TcpOpener(Opener):
             sock.close()
             raise _cannot_listen(fault, point) from fault
         return TcpListener(sock, address.with_port(sock.getsockname()[1]))
+
+
+def _numeric(host: str, port: int) -> list[Any]:
+    """What getaddrinfo would find for a plain IPv4 address, without its cost."""
+    try:
+        socket.inet_pton(socket.AF_INET, host)
+    except OSError:
+        return []
+    return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, port))]
 
 
 def _connect(sock: socket.socket, name: tuple[object, ...], deadline: Deadline) -> None:

@@ -22,7 +22,7 @@ from compoint import (
 )
 from compoint.testing import Background, Weather, configured, eventually
 
-PATIENCE_S = 10.0
+PATIENCE_S = 5.0
 KINDS = ["plain", "channel"]
 
 

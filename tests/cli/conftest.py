@@ -9,13 +9,15 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import compoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(compoint.__file__).parents[1]
 COMMAND = [sys.executable, "-P", "-m", "compoint.cli"]

@@ -40,4 +40,3 @@ class TestDedicatedTcpChannels(ChannelMeeting):
 
 class TestMemoryChannels(ChannelMeeting):
     protocol = "memory"
-

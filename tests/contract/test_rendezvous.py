@@ -302,7 +302,9 @@ def test_a_queued_channel_that_was_aborted_leaves_the_queue(
 # --- independence -----------------------------------------------------------------------------
 
 
-def test_a_slow_reader_stops_only_its_own_channel(place: ChannelServicePoint, ask: Ask, answer: Answer) -> None:
+def test_a_slow_reader_stops_only_its_own_channel(
+    place: ChannelServicePoint, ask: Ask, answer: Answer
+) -> None:
     # paritytech/litep2p #604
     slow, quick = ask(place, "slow"), ask(place, "quick")
     answer(place, "slow")
@@ -333,7 +335,9 @@ def test_all_channels_stuck_in_both_directions_leave_room_for_a_new_one(
     assert responder.read(timeout=PATIENCE_S) == b"through"
 
 
-def test_an_oversized_message_ends_no_channel(place: ChannelServicePoint, ask: Ask, answer: Answer) -> None:
+def test_an_oversized_message_ends_no_channel(
+    place: ChannelServicePoint, ask: Ask, answer: Answer
+) -> None:
     one, other = ask(place, "one"), ask(place, "other")
     responder = answer(place, "one")
     one.write(b"first")
@@ -481,7 +485,9 @@ def test_stopping_again_does_nothing_and_a_responder_is_told(place: ChannelServi
     assert not place.statistics().is_open
 
 
-def test_open_channels_outlive_their_service_point(place: ChannelServicePoint, ask: Ask, answer: Answer) -> None:
+def test_open_channels_outlive_their_service_point(
+    place: ChannelServicePoint, ask: Ask, answer: Answer
+) -> None:
     initiator = ask(place, "long")
     responder = answer(place, "long")
     place.stop()

@@ -21,10 +21,12 @@ from compoint.point import ServerComPoint
 
 __all__ = ["CALLS", "POINT_CALLS", "SILENT_CALLS", "Scene"]
 
-PATIENCE_S: Final = 10.0
+PATIENCE_S: Final = 5.0
 
 POINT_CALLS: Final = tuple(
-    f"{kind} {verb}" for kind in ("plain", "channel") for verb in ("read", "write", "flush", "close")
+    f"{kind} {verb}"
+    for kind in ("plain", "channel")
+    for verb in ("read", "write", "flush", "close")
 )
 CALLS: Final = (
     "plain connect", "channel connect", "plain accept", "channel accept", *POINT_CALLS,

@@ -52,7 +52,7 @@ from compoint.testing import (
     eventually,
 )
 
-PATIENCE_S: Final = 10.0
+PATIENCE_S: Final = 5.0
 #: What a good client may take at the most beside foreign ones; alone it takes a few ms.
 PROMPT_S: Final = 0.25
 GREETING_S: Final = 0.3

@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
 ]
 
-PATIENCE_S = 10.0
+PATIENCE_S = 5.0
 
 
 def in_child(work: Callable[[], None]) -> None:

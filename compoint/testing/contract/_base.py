@@ -15,7 +15,7 @@ from compoint.point import COMPOINT_INITIATOR, COMPOINT_SERVER, ComPoint, Server
 __all__ = ["PATIENCE_S", "ContractBase", "Ends", "PlainMeeting", "fill"]
 
 #: What must come at once is given this long on a busy machine.
-PATIENCE_S: Final = 10.0
+PATIENCE_S: Final = 5.0
 
 Ends = tuple[ComPoint, ComPoint]
 

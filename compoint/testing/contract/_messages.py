@@ -121,9 +121,7 @@ class MessagesContract(ContractBase):
         assert other.result() == [b"a%d" % number for number in range(200)]
 
     @pytest.mark.parametrize("message", MESSAGES, ids=lambda one: repr(one)[:40])
-    def test_a_message_comes_out_as_the_same_type_and_value(
-        self, ends: Ends, message: Any
-    ) -> None:
+    def test_a_message_comes_out_as_the_same_type_and_value(self, ends: Ends, message: Any) -> None:
         initiator, responder = ends
         initiator.write(message)
         came = responder.read(timeout=PATIENCE_S)

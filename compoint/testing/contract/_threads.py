@@ -124,4 +124,3 @@ def _blocking(point: ComPoint, call: str) -> Callable[[], object]:
         return lambda: point.write(b"x" * 1000)
     point.write(b"unread")
     return lambda: point.write(bytes(8 * MIB))
-

@@ -471,6 +471,14 @@ def test_after_the_peers_goodbye_its_messages_can_still_be_read(responder: Scene
     assert not responder.machine.streams
 
 
+def test_reading_what_a_peer_left_behind_grants_it_nothing(responder: Scene) -> None:
+    count = WINDOW // SMALL_BYTES
+    responder.peer_says(*[message(bytes(SMALL_BYTES - TOLL))] * count, goodbye())
+    for _ in range(count):
+        responder.we_read()
+    responder.we_say()
+
+
 def test_messages_given_back_unread_are_not_confirmed(initiator: Scene) -> None:
     for body in (b"one", b"two", b"three"):
         initiator.we_write(body)

@@ -1,0 +1,123 @@
+"""`compoint demo`: what it tells, and that it fails when something is wrong."""
+
+import hashlib
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compoint.cli._faults import CommandFailed
+from compoint.cli.demo._stage import Stage
+
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "plan.txt"
+    file.write_bytes(os.urandom(600_000))
+    return file
+
+
+def without_chance(said: str) -> str:
+    """The text without what differs from run to run."""
+    said = re.sub(r"process \d+", "process N", said)
+    said = re.sub(r"://:\d+", "://:N", said)
+    return re.sub(r"\d+\.\d s", "0.0 s", said)
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "memory"])
+def test_the_demo_tells_its_story_and_succeeds(
+    command: Start, file: Path, protocol: str
+) -> None:
+    started_at = time.monotonic()
+    demo = command("demo", "--protocol", protocol, "--file", file)
+    assert demo.ends() == 0
+    assert time.monotonic() - started_at < 3
+    order = [
+        "1. The shop starts a service point.",
+        "2. Customer A comes before the shop is ready for it.",
+        "writes Order(number=17, item='atlas', count=2)",
+        "service_point.waiting() shows queued: order-17 with 1 message, 102 bytes",
+        "3. The shop opens that channel",
+        "reads Order(number=17, item='atlas', count=2)",
+        "writes Offer(number=17, total=Decimal('49.80'))",
+        "reads SaleReceipt(number=17, paid=Decimal('49.80'))",
+        "4. Two customers come at once",
+        "opens order-19 and reads Order(number=19, item='compass', count=12)",
+        "opens order-18 and reads Order(number=18, item='globe', count=1)",
+        "5. The shop waits for a file",
+        "its status shows waiting: file",
+        "sends plan.txt, 600.0 kB in 3 messages of up to 256 KiB",
+        f"customer D  read a file with sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}",
+        f"shop        has a file with sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}",
+        "6. Everybody has left",
+        "All 11 checks were right",
+    ]
+    places = [demo.said.find(each) for each in order]
+    assert -1 not in places, order[places.index(-1)]
+    assert places == sorted(places)
+
+
+def test_over_tcp_everybody_is_a_process_and_the_story_is_always_the_same(
+    command: Start, file: Path
+) -> None:
+    runs = [command("demo", "--file", file) for _ in range(2)]
+    assert [run.ends() for run in runs] == [0, 0]
+    assert len(set(re.findall(r"\(process (\d+)\)", runs[0].said))) == 4
+    assert "each in a process of its own" in runs[0].said
+    assert len({without_chance(run.said) for run in runs}) == 1
+
+
+def test_in_memory_it_says_that_everybody_is_a_thread(command: Start, file: Path) -> None:
+    demo = command("demo", "--protocol", "memory", "--file", file)
+    assert demo.ends() == 0
+    assert "each in a thread of this one process, because memory reaches no other" in demo.said
+    assert "(process" not in demo.said
+
+
+def test_the_file_is_the_readme_by_default(command: Start) -> None:
+    demo = command("demo")
+    assert demo.ends() == 0
+    assert "sends README.md, " in demo.said
+
+
+def test_a_killed_responder_fails_the_demo(command: Start, file: Path) -> None:
+    demo = command("demo", "--file", file)
+    shop = int(demo.says(r"shop +\(process (\d+)\)")[1])
+    os.kill(shop, signal.SIGKILL)
+    assert demo.ends() == 1
+    assert "checks were right" not in demo.said
+    demo.says(r"compoint: demo: step [2-5]: ")
+
+
+def test_a_file_that_is_not_there_fails_the_demo(command: Start) -> None:
+    demo = command("demo", "--file", "missing")
+    assert demo.ends() == 1
+    assert demo.said == "compoint: missing: cannot be read: No such file or directory\n"
+
+
+def test_ctrl_c_ends_the_demo_and_all_its_processes(command: Start, file: Path) -> None:
+    demo = command("demo", "--file", file, terminal=True)
+    shop = int(demo.says(r"shop +\(process (\d+)\)")[1])
+    demo.type("\x03")
+    assert demo.ends() == 130
+    with pytest.raises(ProcessLookupError):
+        os.kill(shop, 0)
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "memory"])
+def test_what_goes_wrong_with_an_actor_says_who_and_why(protocol: str) -> None:
+    with Stage(protocol) as stage:
+        shop = stage.enter("the shop", "shop")
+        assert shop.do("open", protocol=protocol)["address"].startswith(protocol)
+        with pytest.raises(CommandFailed, match=r"^the shop: no transport speaks"):
+            shop.do("open", protocol="pigeon")
+        shop.do("leave")
+
+
