@@ -34,6 +34,8 @@ _SIGNS: Final[dict[bytes, Foreign]] = {
     b"CONNECT ": _HTTP_REQUEST,
     b"PRI * ": _HTTP_REQUEST,
     b"HTTP/": Foreign("an HTTP answer; is this a web server?"),
+    b"<!DOCTYPE": Foreign("an HTTP answer (a web page); is this a web server?"),
+    b"<html": Foreign("an HTTP answer (a web page); is this a web server?"),
     b"SSH-": Foreign("an SSH banner"),
     b"\x16\x03": Foreign("a TLS handshake; the other side expects TLS"),
     b"\x15\x03": Foreign("a TLS alert; the other side expects TLS"),

@@ -92,6 +92,8 @@ class Driver:
         self.is_led = False
         #: Whose thread leads, or led last.
         self.leader: StreamOwner | None = None
+        #: The leader has given up the lock: what it waits for may change behind its back.
+        self._leader_sleeps = False
         self.followers: list[Waiter] = []
         #: Rounds led so far; the pump sees by it whether anyone is at work here.
         self.rounds = 0
@@ -230,8 +232,15 @@ class Driver:
                     self.connection.feed(data, clock())
             except OSError:
                 pass  # nothing more is here
-        self.connection.cut(f"the way to the peer is lost ({fault.strerror or fault})")
+        self._note_loss(fault)
         self.deliver()
+
+    def _note_loss(self, fault: OSError) -> None:
+        if self.connection.peer is None:
+            # Before its greeting nothing was begun that could be lost.
+            self.connection.feed_end()
+        else:
+            self.connection.cut(f"the way to the peer is lost ({fault.strerror or fault})")
 
     # --- waiting ------------------------------------------------------------------------
 
@@ -340,6 +349,7 @@ class Driver:
         fault: OSError | None = None
         data: bytes | int | None = None
         self.rounds += 1
+        self._leader_sleeps = True
         lock.release()
         try:
             if timeout_s != 0.0:
@@ -356,6 +366,7 @@ class Driver:
             fault = error
         finally:
             lock.acquire(False) or acquire_surely(lock)
+            self._leader_sleeps = False
         if data and room is None:
             connection.feed(data, clock())  # type: ignore[arg-type]
         else:
@@ -374,7 +385,7 @@ class Driver:
         if data:
             self.connection.filled(data, clock())  # type: ignore[arg-type]
         elif fault is not None:
-            self.connection.cut(f"the way to the peer is lost ({fault.strerror or fault})")
+            self._note_loss(fault)
         elif data is not None:
             self.connection.feed_end()
 
@@ -427,10 +438,16 @@ class Driver:
                     self.pump.keep_time(self)
                 owner = stream.owner if stream is not None else None
                 if owner is not None:
-                    for waiter in owner.waiters:
-                        waiter.wake()
+                    self.tell(owner)
                 elif self.on_happening is not None:
                     self.on_happening(self, happening, stream)
+
+    def tell(self, owner: StreamOwner) -> None:
+        """Let every thread that waits for `owner` look again, the leading one too. Lock held."""
+        for waiter in owner.waiters:
+            waiter.wake()
+        if self._leader_sleeps and self.leader is owner:
+            self.wire.wake()
 
     # --- the pump's share ---------------------------------------------------------------
 
@@ -462,18 +479,13 @@ class Driver:
             self.deliver()
             if self.connection.has_output:
                 self.flush()
-            if self.connection.ending is not None and not self.is_led:
+            if self.connection.ending is not None:
                 self.shut()
             due = self.connection.next_timer()
             self.timer_due = math.inf if due is None else due
             return due
 
     # --- the end ------------------------------------------------------------------------
-
-    def wake_leader(self, owner: StreamOwner) -> None:
-        """Let a leading thread of `owner` look again at what it waits for. Lock held."""
-        if self.is_led and self.leader is owner:
-            self.wire.wake()
 
     def say_goodbye(self, text: str) -> None:
         """Leave in good order: nothing is open on this connection any more. Lock held."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from compoint.core.codes import Code, How
 from compoint.core.connection import Connection
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from compoint.address import ComPointAddress
 
 __all__ = ["StreamPoint"]
+
+T = TypeVar("T")
 
 _TOLL: Final = MESSAGE_TOLL_BYTES
 _SMALL_COST: Final = SMALL_BYTES + _TOLL
@@ -81,6 +84,15 @@ class StreamPoint(ComPoint):
         return f"<{type(self).__name__} {self._name} ({state})>"
 
     # --- reading ------------------------------------------------------------------------
+
+    @overload
+    def read(self, message_type: None = None, *, timeout: float | None = None) -> Any: ...
+
+    @overload
+    def read(self, message_type: type[T], *, timeout: float | None = None) -> T: ...
+
+    @overload
+    def read(self, message_type: UnionType, *, timeout: float | None = None) -> Any: ...
 
     def read(self, message_type: Any = None, *, timeout: float | None = None) -> Any:
         reading = self._reading
@@ -213,8 +225,7 @@ class StreamPoint(ComPoint):
                 self._write_large(form, payload, deadline)
         finally:
             stream.is_writing = False
-            for waiter in self.waiters:
-                waiter.wake()
+            self._driver.tell(self)
 
     def _write_large(self, form: int, payload: bytes, deadline: Deadline) -> None:
         driver = self._driver
@@ -376,9 +387,7 @@ class StreamPoint(ComPoint):
     def _start_closing(self) -> None:
         self._is_closing = True
         self._inbox.clear()
-        for waiter in self.waiters:
-            waiter.wake()
-        self._driver.wake_leader(self)
+        self._driver.tell(self)
 
     def _is_settled(self) -> object:
         """Nothing that could still come would change the receipt."""
@@ -399,9 +408,7 @@ class StreamPoint(ComPoint):
         self._receipt = Receipt(written, confirmed, "" if confirmed == written else reason)
         self._driver.connection.forget(stream)
         self._inbox.clear()
-        for waiter in self.waiters:
-            waiter.wake()
-        self._driver.wake_leader(self)
+        self._driver.tell(self)
         self._release()
 
     def _release(self) -> None:
