@@ -58,10 +58,10 @@ class SharedConnections:
                 if connection.ending is None and not driver.is_closed:
                     if len(connection.streams) >= CHANNELS_PER_CONNECTION:
                         raise _too_many(address)
-                    stream = connection.announce(correlator)
-                    driver.linger()
-                    return driver, stream
-            # It was cut between the two steps: the next round opens another.
+                    stream = _announced(driver, correlator)
+                    if stream is not None:
+                        return driver, stream
+            # It was cut between the two steps, or is used up: the next round opens another.
             self._forget(address, driver)
 
     def _shared(self, address: ComPointAddress, deadline: Deadline) -> Driver:
@@ -83,6 +83,8 @@ class SharedConnections:
             return driver
         finally:
             place.opening.release()
+            if place.driver is None:
+                self._places.pop(address, None)
 
     def _connect(self, address: ComPointAddress, deadline: Deadline) -> Driver:
         if address.port == 0:
@@ -111,6 +113,7 @@ class SharedConnections:
         place = self._places.get(address)
         if place is not None and place.driver is driver:
             place.driver = None
+            self._places.pop(address, None)
 
     def _close_when_idle(self, address: ComPointAddress, driver: Driver) -> None:
         idle_s = ComManager.settings().channel.idle_connection_s
@@ -135,6 +138,15 @@ class SharedConnections:
 
     def close_at_exit(self) -> None:
         """Nothing: connections say goodbye after the points they carry."""
+
+
+def _announced(driver: Driver, correlator: str) -> Stream | None:
+    try:
+        stream = driver.connection.announce(correlator)
+    except OverflowError:  # after four thousand million channels
+        return None
+    driver.linger()
+    return stream
 
 
 def _too_many(address: ComPointAddress) -> RefusedError:

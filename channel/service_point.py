@@ -148,6 +148,9 @@ class ChannelServicePoint:
                     )  # fmt: skip
                 self._sleep(responder, deadline)
             self._claimed += 1
+            if correlator is None and len(self._rendezvous):
+                # It took the oldest, which may be another than the one it was woken for.
+                self._wake_one_of(None)
         return self._claim(arrival)
 
     def _sleep(self, responder: _Responder, deadline: Deadline) -> None:
@@ -257,10 +260,12 @@ class ChannelServicePoint:
             self._wake_responder(stream.correlator)
 
     def _wake_responder(self, correlator: str) -> None:
-        for wanted in (correlator, None):
-            for responder in self._responders.get(wanted, ()):
-                if responder.waiter.wake():
-                    return
+        if not self._wake_one_of(correlator):
+            self._wake_one_of(None)
+
+    def _wake_one_of(self, correlator: str | None) -> bool:
+        line = self._responders.get(correlator, ())
+        return any(responder.waiter.wake() for responder in line)
 
     def _note_growth(self, driver: Driver, stream: Stream) -> None:
         """A queued channel has got messages, or its end."""
@@ -318,11 +323,14 @@ class ChannelServicePoint:
         for driver in list(self._connections):
             self._leave(driver)
         self._pump.stop()
+        # One more may have been welcomed meanwhile.
+        for driver in list(self._connections):
+            self._leave(driver)
 
     def _leave(self, driver: Driver) -> None:
         """Close a connection without channels; give one that has some to the common pump."""
         with driver.lock:
-            if driver.is_closed:
+            if driver.is_closed or driver.pump is not self._pump:
                 return
             if driver.connection.streams:
                 driver.move_to(lifetime.pump())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Final
@@ -10,6 +11,10 @@ __all__ = ["FOR_EVER", "Deadline", "clock"]
 
 #: The clock seam: seconds, monotonic. Pure machines get its value as an argument (`now`).
 clock: Final[Callable[[], float]] = time.monotonic
+
+
+#: What lies further off than the system can wait counts as never.
+_LONGEST_S: Final = threading.TIMEOUT_MAX
 
 
 class Deadline:
@@ -26,7 +31,9 @@ class Deadline:
         if timeout_s is not None and not timeout_s >= 0:
             raise ValueError(f"a timeout is None or a number of seconds >= 0, not {timeout_s!r}")
         self.started_at = clock()
-        self.ends_at = None if timeout_s is None else self.started_at + timeout_s
+        self.ends_at: float | None = None
+        if timeout_s is not None and timeout_s <= _LONGEST_S:
+            self.ends_at = self.started_at + timeout_s
 
     def remaining_s(self) -> float | None:
         """Seconds left, never below 0; None if the deadline never comes."""

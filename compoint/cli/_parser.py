@@ -125,7 +125,9 @@ def _add_address(command: argparse.ArgumentParser, purpose: str) -> None:
 
 
 def _add_channel(command: argparse.ArgumentParser, purpose: str, *, required: bool) -> None:
-    command.add_argument("--channel", metavar="NAME", required=required, help=purpose)
+    command.add_argument(
+        "--channel", metavar="NAME", type=_channel, required=required, help=purpose
+    )
 
 
 def _address(text: str) -> ComPointAddress:
@@ -141,6 +143,17 @@ def _address(text: str) -> ComPointAddress:
             f"{text!r} reaches nobody outside one process; use tcp, as in tcp://:7100"
         )
     return address
+
+
+def _channel(text: str) -> str:
+    from channel.channel import check_correlator  # noqa: PLC0415 - as above
+    from compoint.errors import UsageError  # noqa: PLC0415
+
+    try:
+        check_correlator(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(error.what) from None
+    return text
 
 
 def _seconds(text: str) -> float:

@@ -97,7 +97,7 @@ class Handshake(Incoming):
         if (greeting.mode is Mode.WELCOME) != (self.side is Side.INITIATOR):
             self._meet_wrong_way(greeting.mode)
             return
-        self._events.append((Happening.GREETED, None))
+        self.events.append((Happening.GREETED, None))
         if self.side is Side.RESPONDER:
             self.asking = greeting
         else:

@@ -66,13 +66,13 @@ class Lives(Outgoing):
         self.plain: Stream | None = None
         #: The highest number that was used for a stream.
         self._highest = PLAIN if ours.mode is Mode.PLAIN else 0
-        self._events: list[Event] = []
+        self.events: list[Event] = []
 
     def take_events(self) -> list[Event]:
         """What has happened since the last call, in order."""
-        events = self._events
+        events = self.events
         if events:
-            self._events = []
+            self.events = []
             for happening, stream in events:
                 if happening is Happening.TOUCHED and stream is not None:
                     stream.is_touched = False
@@ -81,7 +81,7 @@ class Lives(Outgoing):
     def _touch(self, stream: Stream) -> None:
         if not stream.is_touched:
             stream.is_touched = True
-            self._events.append((Happening.TOUCHED, stream))
+            self.events.append((Happening.TOUCHED, stream))
 
     # --- beginnings ---------------------------------------------------------------------
 
@@ -235,7 +235,7 @@ class Lives(Outgoing):
         for stream in list(self.streams.values()):
             stream.gathered = None
             self._end(stream, ending)
-        self._events.append((Happening.OVER, None))
+        self.events.append((Happening.OVER, None))
 
 
 def _ending_of_reset(payload: bytes) -> Ending:

@@ -11,7 +11,7 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from compoint.core.framing import ASK_ACK, HEADER, Kind
-from compoint.limits import CHUNK_BYTES, MESSAGE_TOLL_BYTES, SMALL_BYTES
+from compoint.limits import GATHER_BYTES, CHUNK_BYTES, MESSAGE_TOLL_BYTES, SMALL_BYTES
 
 if TYPE_CHECKING:
     from compoint.core.codes import Ending
@@ -24,6 +24,7 @@ _TOLL: Final = MESSAGE_TOLL_BYTES
 
 #: The connection itself, where a frame names a stream.
 CONNECTION: Final = 0
+_MESSAGE: Final = int(Kind.MESSAGE)
 
 
 class Outgoing:
@@ -69,6 +70,7 @@ class Outgoing:
         if stream.gathered is None:
             stream.gathered = [payload]
             stream.gathered_form = form
+            stream.gather_room = min(GATHER_BYTES, stream.out_limit - stream.out_cost)
             self._gathering.append(stream)
         elif stream.gathered_form == form:
             stream.gathered.append(payload)
@@ -76,6 +78,7 @@ class Outgoing:
             self._seal(stream)
             stream.gathered = [payload]
             stream.gathered_form = form
+            stream.gather_room = min(GATHER_BYTES, stream.out_limit - stream.out_cost)
             self._gathering.append(stream)
 
     def frame(self, stream: Stream, form: int, payload: bytes) -> bytes:
@@ -87,7 +90,7 @@ class Outgoing:
         stream.out_cost += len(payload) + _TOLL
         stream.written += 1
         ack = stream.received & 0xFFFF_FFFF
-        return HEADER.pack(Kind.MESSAGE, form, 0, stream.number, ack, len(payload)) + payload
+        return HEADER.pack(_MESSAGE, form, 0, stream.number, ack, len(payload)) + payload
 
     def _seal_all(self) -> None:
         gathering, self._gathering = self._gathering, []

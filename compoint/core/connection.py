@@ -84,6 +84,8 @@ class Connection(Handshake):
         self.bytes_in += len(data)
         if self.ending is not None:
             return
+        if self.peer is not None and self._take_lone_message(data):
+            return
         if self.peer is None:
             self._read_greeting(data)
         elif self._control_bytes > CONTROL_FLOOD_BYTES:

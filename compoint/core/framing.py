@@ -90,6 +90,11 @@ class FrameReader:
         self._position = 0
 
     @property
+    def is_at_rest(self) -> bool:
+        """Between two frames, with no byte waiting."""
+        return not self.left and self._position >= len(self._data)
+
+    @property
     def is_empty(self) -> bool:
         """No byte is waiting here: what comes next may bypass the reader (see `bypass`)."""
         return self._position >= len(self._data)

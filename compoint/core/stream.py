@@ -37,6 +37,8 @@ class Stream:
         "ending",
         "gathered",
         "gathered_form",
+        "gather_room",
+        "has_waiters",
         "goodbye_said",
         "grant_at",
         "in_cost",
@@ -74,6 +76,8 @@ class Stream:
         #: The shell of this stream; opaque here.
         self.owner: Any = None
         self.is_touched = False
+        #: Somebody is to be told of every message. False: the one reader looks by itself.
+        self.has_waiters = True
 
         # outgoing
         self.written = 0
@@ -85,6 +89,8 @@ class Stream:
         self.is_writing = False
         self.gathered: list[bytes] | None = None
         self.gathered_form = 0
+        #: How much more cost may be appended to `gathered` without asking anyone.
+        self.gather_room = 0
         #: How many confirmed messages the peer gave back unread with its goodbye.
         self.peer_unread = 0
 

@@ -31,7 +31,7 @@ from compoint.core.connection import Connection, Happening
 from compoint.core.stream import Stream
 from compoint.deadline import Deadline, clock
 from compoint.drive.waiter import Waiter, acquire_surely
-from compoint.limits import GATHER_BYTES, RECEIVE_BYTES
+from compoint.limits import RECEIVE_BYTES
 
 if TYPE_CHECKING:
     from compoint.drive.pump import Pump
@@ -73,6 +73,8 @@ class StreamOwner(Protocol):
 
     waiters: list[Waiter]
 
+    def await_news(self, waiter: Waiter) -> None: ...
+    def forget_waiter(self, waiter: Waiter) -> None: ...
     def after_fork(self) -> None: ...
 
 
@@ -148,7 +150,7 @@ class Driver:
         The first goes out at once; what follows quickly is gathered until there is
         enough, until somebody reads or flushes, or until the pump's next look.
         """
-        if self._wrote_last and self.connection.gathered_cost < GATHER_BYTES:
+        if self._wrote_last:
             if self.is_gathering:
                 return
             if clock() - self._sent_at < GATHER_S:
@@ -277,14 +279,14 @@ class Driver:
 
     def _follow(self, owner: StreamOwner, deadline: Deadline) -> None:
         waiter = Waiter()
-        owner.waiters.append(waiter)
+        owner.await_news(waiter)
         self.followers.append(waiter)
         self.lock.release()
         try:
             waiter.sleep(deadline.remaining_s())
         finally:
             acquire_surely(self.lock)
-            owner.waiters.remove(waiter)
+            owner.forget_waiter(waiter)
             self.followers.remove(waiter)
 
     @property
@@ -372,7 +374,8 @@ class Driver:
         else:
             self._take(data, fault)
         self._is_at_risk = False
-        self.deliver()
+        if connection.events:
+            self.deliver()
         if connection.has_output or self.is_stuffed:
             if self.answer_may_wait:
                 self.answer_may_wait = False

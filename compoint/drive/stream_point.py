@@ -70,6 +70,7 @@ class StreamPoint(ComPoint):
         self._receipt: Receipt | None = None
         self.waiters: list[Waiter] = []
         stream.owner = self
+        stream.has_waiters = False
 
     @property
     def address(self) -> ComPointAddress:
@@ -103,19 +104,16 @@ class StreamPoint(ComPoint):
             )  # fmt: skip
         try:
             item = self._inbox.popleft() if self._inbox else self._await_item(timeout)
+            form, payload = (0, item) if type(item) is bytes else item
             stream = self._stream
             stream.taken += 1
-            size = len(item) if type(item) is bytes else len(item[1])
-            stream.taken_cost += size + _TOLL
+            stream.taken_cost += len(payload) + _TOLL
             if stream.taken_cost >= stream.grant_at:
                 self._grant()
         finally:
             reading.release()
-        if type(item) is bytes:
-            if message_type is None or message_type is bytes:
-                return item
-            return self._decode(0, item, message_type)
-        form, payload = item
+        if message_type is None and not form:
+            return payload
         return self._decode(form, payload, message_type)
 
     def _await_item(self, timeout: float | None) -> Any:
@@ -186,7 +184,14 @@ class StreamPoint(ComPoint):
         driver = self._driver
         stream = self._stream
         with driver.lock:
-            if not (
+            gathered = stream.gathered
+            if gathered is not None and form == stream.gathered_form and cost <= stream.gather_room:
+                # In the middle of a flood: what `Connection.gather` does, without a call.
+                gathered.append(payload)
+                stream.gather_room -= cost
+                stream.out_cost += cost
+                stream.written += 1
+            elif not (
                 cost <= _SMALL_COST
                 and stream.is_open
                 and not stream.is_writing
@@ -197,6 +202,8 @@ class StreamPoint(ComPoint):
             elif driver.is_quiet:
                 driver.send_alone(driver.connection.frame(stream, form, payload))
             else:
+                if gathered is not None:
+                    driver.flush()
                 driver.connection.gather(stream, form, payload)
                 driver.push()
 
@@ -324,6 +331,16 @@ class StreamPoint(ComPoint):
                 hint="open a new point",
             )  # fmt: skip
         raise error_of(ending, stream, self._name, phase, deadline.elapsed_s)
+
+    def await_news(self, waiter: Waiter) -> None:
+        """A thread of this point falls asleep. Lock held."""
+        self.waiters.append(waiter)
+        self._stream.has_waiters = True
+
+    def forget_waiter(self, waiter: Waiter) -> None:
+        """It is awake again. Lock held."""
+        self.waiters.remove(waiter)
+        self._stream.has_waiters = bool(self.waiters)
 
     # --- flushing -----------------------------------------------------------------------
 

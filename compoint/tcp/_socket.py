@@ -22,6 +22,8 @@ __all__ = ["SocketWire", "TcpListener", "TcpOpener"]
 
 #: The system takes at most this many buffers in one call (1024 on Linux, 16 at worst).
 _BUFFERS: Final = 16
+#: The longest the system's `poll` can be told to wait; who waits longer asks again.
+_POLL_MS: Final = 2**31 - 1
 _bells: Final = threading.Lock()
 
 
@@ -61,8 +63,7 @@ class SocketWire(Wire):
             self._polls_output = to_send
             events = select.POLLIN | select.POLLOUT if to_send else select.POLLIN
             poll.modify(self._fd, events)
-        # Rounded up: a wait that ends a fraction early would spin through the rest.
-        ready = poll.poll(None if timeout_s is None else int(timeout_s * 1000) + 1)
+        ready = poll.poll(_poll_ms(timeout_s))
         if len(ready) > 1 or (ready and ready[0][0] != self._fd):
             assert self._bell is not None
             self._bell.quiet()
@@ -150,19 +151,20 @@ class TcpOpener(Opener):
             ) from fault  # fmt: skip
         faults = []
         for family, kind, protocol, _, name in found:
-            sock = socket.socket(family, kind, protocol)
+            sock: socket.socket | None = None
             try:
+                sock = socket.socket(family, kind, protocol)
                 _connect(sock, name, deadline)
-                return _wire_of(sock, name)  # type: ignore[arg-type]
+                wire = _wire_of(sock, name)  # type: ignore[arg-type]
+                sock = None
+                return wire
             except TimeoutError as fault:
-                sock.close()
                 raise _too_late(point, Phase.CONNECT, deadline) from fault
             except OSError as fault:
-                sock.close()
                 faults.append(fault)
-            except BaseException:
-                sock.close()
-                raise
+            finally:
+                if sock is not None:
+                    sock.close()
         raise ConnectError(
             f"nobody was reached ({'; '.join(sorted({str(f.strerror) for f in faults}))})",
             point=point, phase=Phase.CONNECT, elapsed_s=deadline.elapsed_s,
@@ -182,7 +184,10 @@ class TcpOpener(Opener):
                 f"the interface {host!r} is not known ({fault.strerror})", point=point,
                 phase=Phase.RESOLVE, hint="name an address of this machine",
             ) from fault  # fmt: skip
-        sock = socket.socket(family, kind, protocol)
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError as fault:
+            raise _cannot_listen(fault, point) from fault
         try:
             if os.name == "posix":
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -211,7 +216,7 @@ def _connect(sock: socket.socket, name: tuple[object, ...], deadline: Deadline) 
         poll = select.poll()
         poll.register(sock, select.POLLOUT)
         poll.register(lifetime.ending_bell().fileno(), select.POLLIN)
-        while not (ready := poll.poll(_poll_ms(deadline))):
+        while not (ready := poll.poll(_poll_ms(deadline.remaining_s()))):
             if deadline.is_over:
                 raise TimeoutError
         if sock.fileno() not in [fd for fd, _ in ready]:
@@ -223,9 +228,9 @@ def _connect(sock: socket.socket, name: tuple[object, ...], deadline: Deadline) 
         raise OSError(code, os.strerror(code))
 
 
-def _poll_ms(deadline: Deadline) -> int | None:
-    remaining_s = deadline.remaining_s()
-    return None if remaining_s is None else int(remaining_s * 1000) + 1
+def _poll_ms(time_s: float | None) -> int | None:
+    # Rounded up: a wait that ends a fraction early would spin through the rest.
+    return None if time_s is None else min(int(time_s * 1000) + 1, _POLL_MS)
 
 
 def _too_late(point: str, phase: Phase, deadline: Deadline) -> PointTimeout:

@@ -1,6 +1,7 @@
 """`compoint demo`: what it tells, and that it fails when something is wrong."""
 
 import hashlib
+import io
 import os
 import re
 import signal
@@ -12,7 +13,9 @@ from typing import Any
 import pytest
 
 from compoint.cli._faults import CommandFailed
+from compoint.cli._output import Output
 from compoint.cli.demo._stage import Stage
+from compoint.cli.demo._story import _Story
 
 Start = Callable[..., Any]
 
@@ -121,3 +124,15 @@ def test_what_goes_wrong_with_an_actor_says_who_and_why(protocol: str) -> None:
         shop.do("leave")
 
 
+def test_a_check_that_fails_says_what_was_expected_and_what_was_found() -> None:
+    with Stage("memory") as stage:
+        story = _Story(stage, Output(io.StringIO()), "memory")
+        story._open_the_shop()
+        stranger = stage.enter("a stranger", "customer")
+        order = {"number": 1, "item": "globe"}
+        stranger.do("order", address=story._address, correlator="order-1", order=order)
+        complaint = r"expected \[\['order-17', 1\]\], found \[\['order-1', 1\]"
+        with pytest.raises(CommandFailed, match=complaint):
+            story._come_early()
+        assert story.checks == 1
+        story._shop.do("leave")

@@ -35,8 +35,8 @@ def test_until_it_is_stored_nothing_has_its_name(tmp_path: Path) -> None:
 def test_whatever_ends_it_early_nothing_is_left(
     tmp_path: Path, end: type[BaseException]
 ) -> None:
-    with (
-        pytest.raises(end),  # noqa: PT012 - what the end of the block does is tested
+    with (  # noqa: PT012 - what the end of the block does is tested
+        pytest.raises(end),
         IncomingFile(str(tmp_path), "a", may_overwrite=True) as file,
     ):
         file.write(b"half")
@@ -53,8 +53,8 @@ def test_an_existing_file_is_refused_before_anything_is_collected(tmp_path: Path
 
 
 def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
-    with (
-        pytest.raises(CommandFailed, match="exists already"),  # noqa: PT012 - as above
+    with (  # noqa: PT012 - the block is what fails
+        pytest.raises(CommandFailed, match="exists already"),
         IncomingFile(str(tmp_path), "a", may_overwrite=False) as file,
     ):
         file.write(b"new")
@@ -103,8 +103,8 @@ def test_a_folder_of_the_same_name_is_refused_even_with_overwrite(tmp_path: Path
 def test_a_folder_that_vanishes_is_named_here_and_not_to_the_peer(tmp_path: Path) -> None:
     into = tmp_path / "secret place"
     into.mkdir()
-    with (
-        pytest.raises(CommandFailed, match=r"/a: .* the folder is gone") as caught,  # noqa: PT012
+    with (  # noqa: PT012 - the block is what fails
+        pytest.raises(CommandFailed, match=r"/a: .* the folder is gone") as caught,
         IncomingFile(str(into), "a", may_overwrite=False) as file,
     ):
         for each in into.iterdir():

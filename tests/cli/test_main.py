@@ -67,6 +67,8 @@ def test_help_loads_nothing_heavy(arguments: str) -> None:
         (["send", "a", "tcp://:7100"], "the following arguments are required: --channel"),
         (["send", "a", "tcp://:7100", "--channel", "x", "--wait", "soon"], "'soon' is no number"),
         (["send", "a", "tcp://:7100", "--channel", "x", "--wait", "nan"], "'nan' is no number"),
+        (["talk", "tcp://:7100", "--channel", "x" * 2000], "a correlator of 2000 bytes"),
+        (["talk", "tcp://:7100", "--channel", "\udcff"], "is no valid text"),
         (["talk", "tcp://:7100", "--chan", "x"], "unrecognized arguments: --chan"),
     ],
 )
@@ -82,7 +84,6 @@ def test_a_wrong_argument_exits_with_2_and_says_why(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["talk", "tcp://:0", "--serve", "--channel", "x" * 2000], "a correlator of 2000 bytes"),
         (["talk", "tcp://:0"], "has port 0"),
         (["talk", "pigeon://:7100", "--serve"], "no transport speaks the protocol 'pigeon'"),
     ],
