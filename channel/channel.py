@@ -49,8 +49,7 @@ class ChannelPoint(StreamPoint):
         if self._is_dedicated:
             super()._release()
         else:
-            # The goodbye may travel with what the next channel says.
-            self._driver.linger()
+            self._driver.after_stream()
 
 
 class Channel:

@@ -55,7 +55,7 @@ class SharedConnections:
                 driver = self._shared(address, deadline)
             with driver.lock:
                 connection = driver.connection
-                if connection.ending is None and not driver.is_closed:
+                if _takes_channels(driver):
                     if len(connection.streams) >= CHANNELS_PER_CONNECTION:
                         raise _too_many(address)
                     stream = _announced(driver, correlator)
@@ -67,7 +67,7 @@ class SharedConnections:
     def _shared(self, address: ComPointAddress, deadline: Deadline) -> Driver:
         place = self._places.setdefault(address, _Place())
         driver = place.driver
-        if driver is not None and driver.connection.ending is None:
+        if driver is not None and _takes_channels(driver):
             return driver
         remaining_s = deadline.remaining_s()
         if not place.opening.acquire(timeout=-1 if remaining_s is None else remaining_s):
@@ -77,14 +77,14 @@ class SharedConnections:
             )  # fmt: skip
         try:
             driver = place.driver
-            if driver is None or driver.connection.ending is not None:
+            if driver is None or not _takes_channels(driver):
                 driver = place.driver = self._connect(address, deadline)
                 self._close_when_idle(address, driver)
             return driver
         finally:
             place.opening.release()
-            if place.driver is None:
-                self._places.pop(address, None)
+            if place.driver is None and self._places.get(address) is place:
+                del self._places[address]
 
     def _connect(self, address: ComPointAddress, deadline: Deadline) -> Driver:
         if address.port == 0:
@@ -147,6 +147,11 @@ def _announced(driver: Driver, correlator: str) -> Stream | None:
         return None
     driver.linger()
     return stream
+
+
+def _takes_channels(driver: Driver) -> bool:
+    connection = driver.connection
+    return connection.ending is None and not connection.is_leaving and not driver.is_closed
 
 
 def _too_many(address: ComPointAddress) -> RefusedError:

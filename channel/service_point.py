@@ -332,10 +332,13 @@ class ChannelServicePoint:
         with driver.lock:
             if driver.is_closed or driver.pump is not self._pump:
                 return
-            if driver.connection.streams:
+            driver.connection.leave(Code.CLOSED, "the service point was stopped")
+            if driver.connection.ending is None:
+                driver.flush()
                 driver.move_to(lifetime.pump())
             else:
-                driver.say_goodbye("the service point was stopped")
+                driver.deliver()
+                driver.shut()
 
     def close_at_exit(self) -> None:
         self._stopped_why = "the program is ending"

@@ -66,6 +66,8 @@ class Lives(Outgoing):
         self.plain: Stream | None = None
         #: The highest number that was used for a stream.
         self._highest = PLAIN if ours.mode is Mode.PLAIN else 0
+        #: One side has said goodbye to the connection: no stream begins any more.
+        self.is_leaving = False
         self.events: list[Event] = []
 
     def take_events(self) -> list[Event]:
@@ -142,13 +144,19 @@ class Lives(Outgoing):
         """Nothing more is wanted of this stream; what still comes for it is late."""
         self.streams.pop(stream.number, None)
         self._seal(stream)
+        self._finish_if_left()
 
     def leave(self, code: Code, text: str) -> None:
-        """Say goodbye to the whole connection; CLOSED is for one without streams."""
+        """Say goodbye to the whole connection.
+
+        With CLOSED no stream will begin any more; those that live go on, and with the
+        last of them the connection is over. With another code everything ends now.
+        """
         self._seal_all()
         if code is Code.CLOSED:
             self._say_of(CONNECTION, Kind.GOODBYE, _GOODBYE.pack(0, code) + cut_text(text))
-            self._finish(Ending(How.GOODBYE, code, text))
+            self.is_leaving = True
+            self._finish_if_left(text)
         else:
             self._say_of(CONNECTION, Kind.RESET, encode_reason(code, text, None))
             self._finish(Ending(How.BROKEN, code, text))
@@ -180,8 +188,8 @@ class Lives(Outgoing):
         else:
             _GOODBYE.unpack_from(payload)
             text = payload[_GOODBYE.size :].decode(errors="replace")
-            text = text or "the peer closed the connection"
-            self._finish(Ending(How.GOODBYE, Code.CLOSED, text))
+            self.is_leaving = True
+            self._finish_if_left(text or "the peer closed the connection")
 
     def _fault(self, stream: Stream, code: Code, text: str) -> None:
         """The peer broke the rules on one stream: only that one ends."""
@@ -205,6 +213,9 @@ class Lives(Outgoing):
     def _end(self, stream: Stream, ending: Ending) -> None:
         if stream.ending is None:
             stream.ending = self._as_seen_by(stream, ending)
+            if stream.ending.how is How.REFUSED:
+                # Nobody has answered, so nobody has read what was confirmed on arrival.
+                stream.peer_unread = stream.acked
         stream.is_open = False
         stream.assembly = None
         stream.out_left = 0
@@ -223,15 +234,16 @@ class Lives(Outgoing):
         if stream.ending is not None and stream.goodbye_said:
             self.forget(stream)
 
+    def _finish_if_left(self, text: str = "the last conversation is over") -> None:
+        """A side has left and no stream is alive: nothing will ever come."""
+        if self.is_leaving and not self.streams:
+            self._finish(Ending(How.GOODBYE, Code.CLOSED, text))
+
     def _finish(self, ending: Ending) -> None:
         if self.ending is not None:
             return
         self.ending = ending
         self._gathering = []
-        if ending.how is How.GOODBYE:
-            # Who lives still has had no goodbye of its own: for it, something is missing.
-            text = f"{ending.text} in the middle of this conversation"
-            ending = Ending(How.CUT, ending.code, text)
         for stream in list(self.streams.values()):
             stream.gathered = None
             self._end(stream, ending)

@@ -496,6 +496,15 @@ class Driver:
         self.deliver()
         self.shut()
 
+    def after_stream(self) -> None:
+        """A conversation on this connection is over; it may have been the last. Lock held."""
+        if self.connection.ending is not None:
+            self.deliver()
+            self.shut()
+        else:
+            # Its goodbye may travel with what the next one says.
+            self.linger()
+
     def retire(self) -> None:
         """Nothing more is wanted of this connection. Lock held."""
         self.connection.cut("this side closed the connection")

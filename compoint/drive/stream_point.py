@@ -104,17 +104,17 @@ class StreamPoint(ComPoint):
             )  # fmt: skip
         try:
             item = self._inbox.popleft() if self._inbox else self._await_item(timeout)
-            form, payload = (0, item) if type(item) is bytes else item
             stream = self._stream
             stream.taken += 1
-            stream.taken_cost += len(payload) + _TOLL
+            size = len(item) if type(item) is bytes else len(item[1])
+            stream.taken_cost += size + _TOLL
             if stream.taken_cost >= stream.grant_at:
                 self._grant()
         finally:
             reading.release()
-        if message_type is None and not form:
-            return payload
-        return self._decode(form, payload, message_type)
+        if type(item) is not bytes:
+            return self._decode(item[0], item[1], message_type)
+        return item if message_type is None else self._decode(0, item, message_type)
 
     def _await_item(self, timeout: float | None) -> Any:
         driver = self._driver

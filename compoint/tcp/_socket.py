@@ -77,25 +77,32 @@ class SocketWire(Wire):
         return poll
 
     def wake(self) -> None:
-        if not self._is_closed:
+        try:
             self._own_bell().ring()
+        except OSError:
+            pass  # closed: nobody waits there any more
 
     def _own_bell(self) -> Bell:
         # Made when first needed: a connection that never blocks a thread costs no
         # second descriptor.
-        if self._bell is None:
+        bell = self._bell
+        if bell is None:
             with _bells:
                 if self._bell is None:
+                    if self._is_closed:
+                        raise OSError(errno.EBADF, "this side closed the wire")
                     self._bell = Bell()
-        return self._bell
+                bell = self._bell
+        return bell
 
     def fileno(self) -> int:
         return self._fd
 
     def close(self) -> None:
-        self._is_closed = True
         self._socket.close()
-        bell, self._bell = self._bell, None
+        with _bells:
+            self._is_closed = True
+            bell, self._bell = self._bell, None
         if bell is not None:
             bell.close()
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from compoint.testing._patience import asleep, thread_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Background"]
 
@@ -26,7 +29,7 @@ class Background(Generic[T]):
     """
 
     def __init__(self, call: Callable[..., T], *arguments: Any, **options: Any) -> None:
-        self._call = lambda: call(*arguments, **options)
+        self._call: Callable[[], T] = functools.partial(call, *arguments, **options)
         self._value: T | None = None
         self._error: BaseException | None = None
         #: `time.monotonic()` when the call ended; 0 before.
@@ -37,7 +40,7 @@ class Background(Generic[T]):
     def _run(self) -> None:
         try:
             self._value = self._call()
-        except BaseException as error:  # noqa: BLE001 - kept for the test
+        except BaseException as error:
             self._error = error
         self.ended_at = time.monotonic()
 

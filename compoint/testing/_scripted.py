@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from compoint.core.framing import HEADER, Kind
 from compoint.core.greeting import Greeting, Mode, Refusal, parse_greeting
 from compoint.limits import GIB, MIB
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 __all__ = ["ScriptedPeer", "ScriptedServer"]
 

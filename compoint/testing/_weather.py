@@ -14,10 +14,12 @@ import socket
 import struct
 import threading
 import time
-from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from compoint.testing._patience import eventually
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 __all__ = ["Weather"]
 
@@ -49,7 +51,7 @@ class Weather:
         self, port: int, *, seed: int = 0, chunk_bytes: int = _HOLD_BYTES, delay_s: float = 0.0
     ) -> None:
         self._target_port = port
-        self._draw = random.Random(seed)
+        self._draw = random.Random(seed)  # noqa: S311 - weather, not secrets
         self.chunk_bytes = chunk_bytes
         self.delay_s = delay_s
         #: Bytes passed on so far: to the server, to the initiators.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -21,6 +21,9 @@ from compoint import (
     SessionLostError,
 )
 from compoint.testing import Background, Weather, configured, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PATIENCE_S = 5.0
 KINDS = ["plain", "channel"]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from channel import Channel, ChannelOptions
 from compoint.address import ComPointAddress
 from compoint.testing.contract import PointContract
 from compoint.testing.contract._base import PATIENCE_S, Ends
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class ChannelMeeting(PointContract):

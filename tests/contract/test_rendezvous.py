@@ -119,7 +119,7 @@ def test_channels_of_one_correlator_are_given_out_in_the_order_they_came(
 ) -> None:
     for number in range(5):
         ask(place, "same", dedicated=number % 2 == 0).write(number)
-        eventually(lambda: len(_queued(place)) == number + 1)  # noqa: B023
+        eventually(lambda: len(_queued(place)) == number + 1)
     for number in range(5):
         responder = answer(place, "same")
         assert responder.read(timeout=PATIENCE_S) == number
@@ -130,7 +130,7 @@ def test_without_a_correlator_the_next_channel_is_opened_whatever_it_is(
 ) -> None:
     for correlator in ("first", "second"):
         ask(place, correlator)
-        eventually(lambda: correlator in _queued(place))  # noqa: B023
+        eventually(lambda: correlator in _queued(place))
     opened = [answer(place, None) for _ in range(2)]
     assert [point.correlator for point in opened] == ["first", "second"]
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from channel import Channel, ChannelServicePoint
 from compoint import (
@@ -18,6 +17,9 @@ from compoint import (
     SessionLostError,
 )
 from compoint.point import ServerComPoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["CALLS", "POINT_CALLS", "SILENT_CALLS", "Scene"]
 

@@ -1,4 +1,4 @@
-"""Promise 3, generated: every blocking call × everything that must end it.
+"""Promise 3, generated: every blocking call with everything that must end it.
 
 Each call ends within SLACK_S of its cause, with the right exception, and leaves the point
 usable or closed, as the cause demands. (paramiko/paramiko #1815: one call that ignores the
@@ -13,10 +13,8 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from processes import Process
@@ -24,6 +22,10 @@ from scenes import CALLS, SILENT_CALLS, Scene, check_receipt, help_for
 
 from compoint import ClosedError, ComPointException, PointTimeout, Receipt, SessionLostError
 from compoint.testing import Background, asleep, configured
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 #: How late a call may end. A busy machine may be given more; the best of ATTEMPTS counts,
 #: for the time only: outcome and state must be right every time.
@@ -245,7 +247,7 @@ def subject(
     cause: str, call: str, peer: Process, sempconfig: str = ""
 ) -> Iterator[tuple[Process, Callable[[], None]]]:
     """A scene in a process of its own, blocked; and what lets a stopped peer go on."""
-    kind = call.split()[0]
+    kind = call.split(maxsplit=1)[0]
     with full_port() as full:
         ports = peer.ask("ports").split()
         one = Process("subject.py", cause, call, *ports, full, sempconfig=sempconfig)

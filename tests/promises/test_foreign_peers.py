@@ -7,7 +7,7 @@ hides that the other side speaks TLS.)
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import http.client
 import http.server
 import random
@@ -17,10 +17,8 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from cryptography import x509
@@ -51,6 +49,10 @@ from compoint.testing import (
     configured,
     eventually,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 PATIENCE_S: Final = 5.0
 #: What a good client may take at the most beside foreign ones; alone it takes a few ms.
@@ -105,11 +107,11 @@ def _check_told(point: ComPoint, kind: type[Exception], words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "says, words",
+    ("says", "words"),
     [
         (SSH, "SSH"),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "HTTP"),
-        (b"<!DOCTYPE HTML>\n<html lang=\"en\">", "HTTP"),
+        (b'<!DOCTYPE HTML>\n<html lang="en">', "HTTP"),
         (b"\x15\x03\x03\x00\x02\x02\x46", "TLS"),
         (b"220 mail.example.org ESMTP\r\n", "mail"),
         (RANDOM, "no protocol we know"),
@@ -188,10 +190,10 @@ def test_an_initiator_at_a_real_tls_server_is_told_that_nobody_greeted(
 def _server_context(folder: Path) -> ssl.SSLContext:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     certificate = (
         x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(1))
+        .serial_number(1).not_valid_before(now).not_valid_after(now + dt.timedelta(1))
         .sign(key, hashes.SHA256())
     )  # fmt: skip
     file = folder / "server.pem"
@@ -274,7 +276,7 @@ def door(request: pytest.FixtureRequest) -> Iterator[Door]:
 
 
 @pytest.mark.parametrize(
-    "says, answer",
+    ("says", "answer"),
     [
         (HTTP_GET, b"HTTP/1.1 400"),
         (SSH, b"SSH banner"),

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -23,6 +23,9 @@ from compoint import (
     ComPointAddress,
 )
 from compoint.testing import Background
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork"),
@@ -41,7 +44,7 @@ def in_child(work: Callable[[], None]) -> None:
         try:
             os.close(reading)
             work()
-        except BaseException:  # noqa: BLE001 - told to the parent
+        except BaseException:
             os.write(writing, traceback.format_exc().encode()[-4000:])
         finally:
             # Not through pytest's own exit, which belongs to the parent.
@@ -57,7 +60,7 @@ def _expect_closed(use: Callable[[], object]) -> None:
     try:
         use()
     except ClosedError as error:
-        assert "parent" in str(error), error  # noqa: PT017 - in a child, without pytest
+        assert "parent" in str(error), error
         return
     raise AssertionError("the child's copy can be used")
 
@@ -108,7 +111,7 @@ def test_the_childs_copy_of_a_point_says_that_it_is_the_parents(
     _check_exchange(ends)
     for point in ends:
         point.write(b"unread")
-    in_child(lambda: [_expect_closed(lambda: use(point)) for point in ends] and None)  # noqa: B023
+    in_child(lambda: [_expect_closed(lambda: use(point)) for point in ends] and None)
     assert [point.read(timeout=PATIENCE_S) for point in ends] == [b"unread", b"unread"]
     _check_exchange(ends)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from compoint.address import ComPointAddress
+from compoint.errors import PointTimeout
 from compoint.manager import ComManager
 from compoint.point import COMPOINT_INITIATOR, COMPOINT_SERVER, ComPoint, ServerComPoint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["PATIENCE_S", "ContractBase", "Ends", "PlainMeeting", "fill"]
 
@@ -78,8 +81,6 @@ def _tidied(meeting: AbstractContextManager[Ends]) -> Iterator[Ends]:
 
 def fill(point: ComPoint, piece: bytes = b"f" * 100_000) -> int:
     """Write until the peer, which does not read, takes no more; how many it took."""
-    from compoint.errors import PointTimeout
-
     count = 0
     while True:
         try:

@@ -235,7 +235,7 @@ class ClosingContract(ContractBase):
         assert (theirs.written, theirs.received, theirs.read) == (0, 7, 3)
         assert theirs.unread_bytes > 0
         assert ours.credit_bytes > 0
-        assert ours.is_open and theirs.is_open  # noqa: PT018 - one claim about both
+        assert ours.is_open and theirs.is_open
         assert ours.ending == ""
         initiator.close()
         assert not initiator.statistics().is_open

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,6 +11,9 @@ from compoint.limits import FIRST_CREDIT_BYTES, MESSAGE_TOLL_BYTES, WINDOW_BYTES
 from compoint.testing._background import Background
 from compoint.testing._settings import configured
 from compoint.testing.contract._base import PATIENCE_S, ContractBase, Ends, fill
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["LimitsContract"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
+import datetime as dt
 import decimal
 import uuid
 from typing import Any, Final
@@ -33,7 +33,7 @@ class Offer(Streamable):
 
     item: str
     price: decimal.Decimal
-    tags: list[str] = []
+    tags: list[str] = []  # noqa: RUF012 - msgspec copies it
 
 
 @Streamable.register
@@ -42,7 +42,7 @@ class Counter:
     """A dataclass as a message."""
 
     number: int
-    at: datetime.datetime
+    at: dt.datetime
 
 
 def _around(*sizes: int) -> list[int]:
@@ -63,10 +63,10 @@ SIZES: Final = sorted(
 MESSAGES: Final[list[Any]] = [
     b"", b"\x00\xff", "", "grüße \N{SNOWMAN}", None, True, False, 0, -1, 2**63, -(2**63), 1.5,
     float("inf"), [], {}, [1, "two", b"three", [None]], {"a": {"b": [1.25]}},
-    datetime.datetime(2026, 2, 28, 12, 30, 1, 250, tzinfo=datetime.UTC),
+    dt.datetime(2026, 2, 28, 12, 30, 1, 250, tzinfo=dt.UTC),
     uuid.UUID(int=7), decimal.Decimal("12.340"),
     Offer(item="book", price=decimal.Decimal("9.90"), tags=["new"]),
-    Counter(number=3, at=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)),
+    Counter(number=3, at=dt.datetime(2026, 1, 1, tzinfo=dt.UTC)),
 ]  # fmt: skip
 
 
@@ -153,7 +153,7 @@ class MessagesContract(ContractBase):
 
     def test_a_read_with_a_union_gives_the_class_that_was_written(self, ends: Ends) -> None:
         initiator, responder = ends
-        counter = Counter(number=1, at=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC))
+        counter = Counter(number=1, at=dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
         initiator.write(counter)
         assert responder.read(Offer | Counter, timeout=PATIENCE_S) == counter
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +14,9 @@ from compoint.testing._background import Background
 from compoint.testing._patience import eventually
 from compoint.testing._settings import configured
 from compoint.testing.contract._base import PATIENCE_S, PlainMeeting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["ServerContract"]
 
@@ -60,7 +63,7 @@ class ServerContract(PlainMeeting):
         for number in range(5):
             initiator = self.open_initiator(server)
             initiator.write(number)
-            eventually(lambda: server.statistics().waiting == number + 1)  # noqa: B023
+            eventually(lambda: server.statistics().waiting == number + 1)
             initiators.append(initiator)
         for number in range(5):
             with server.accept(timeout=PATIENCE_S) as responder:
@@ -149,7 +152,7 @@ class ServerContract(PlainMeeting):
             waiting = []
             for number in (1, 2):
                 waiting.append(self.open_initiator(server))
-                eventually(lambda: server.statistics().waiting == number)  # noqa: B023
+                eventually(lambda: server.statistics().waiting == number)
             with self.open_initiator(server) as late:
                 with pytest.raises(RefusedError) as caught:
                     late.read(timeout=PATIENCE_S)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 
 from compoint.errors import BusyError, ClosedError, Fate
 from compoint.limits import MIB
-from compoint.point import ComPoint
 from compoint.testing._background import Background
 from compoint.testing.contract._base import PATIENCE_S, ContractBase, Ends, fill
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from compoint.point import ComPoint
 
 __all__ = ["ThreadsContract"]
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
 from compoint.errors import Fate, PointTimeout
 from compoint.limits import MIB
-from compoint.point import ComPoint
 from compoint.testing._background import Background
 from compoint.testing.contract._base import PATIENCE_S, ContractBase, Ends, fill
+
+if TYPE_CHECKING:
+    from compoint.point import ComPoint
 
 __all__ = ["WaitingContract"]
 
@@ -91,7 +94,7 @@ class WaitingContract(ContractBase):
     def test_a_flush_of_nothing_returns_at_once(self, ends: Ends) -> None:
         ends[0].flush(timeout=0)
 
-    @pytest.mark.parametrize("count, size", [(32, MIB), (1, 32 * MIB)])
+    @pytest.mark.parametrize(("count", "size"), [(32, MIB), (1, 32 * MIB)])
     def test_both_ends_write_32_mib_and_then_read(
         self, ends: Ends, count: int, size: int
     ) -> None:  # libp2p/rust-yamux #227, python-websockets/websockets (measured deadlock)
