@@ -55,6 +55,8 @@ class SharedConnections:
                 driver = self._shared(address, deadline)
             with driver.lock:
                 connection = driver.connection
+                # The peer may have left a moment ago, and nobody was listening.
+                driver.look()
                 if _takes_channels(driver):
                     if len(connection.streams) >= CHANNELS_PER_CONNECTION:
                         raise _too_many(address)

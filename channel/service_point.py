@@ -94,6 +94,8 @@ class ChannelServicePoint:
         self._lock = threading.Lock()
         self._responders: dict[str | None, deque[_Responder]] = {}
         self._connections: set[Driver] = set()
+        #: Those who only ask who is here.
+        self._inquiries: set[Driver] = set()
         self._claimed = self._refused = 0
         self._is_stopped = False
         self._stopped_why = "this side stopped the service point"
@@ -220,6 +222,7 @@ class ChannelServicePoint:
             return
         from compoint.message import encode  # noqa: PLC0415 - msgspec only when it is needed
 
+        self._inquiries.add(driver)
         connection.welcome()
         assert connection.plain is not None
         form, payload = encode(self._status())
@@ -241,6 +244,7 @@ class ChannelServicePoint:
     def _take(self, driver: Driver, happening: Happening, stream: Stream | None) -> None:
         if happening is Happening.OVER:
             self._connections.discard(driver)
+            self._inquiries.discard(driver)
         elif stream is None:
             pass
         elif happening is Happening.ANNOUNCED:
@@ -320,11 +324,13 @@ class ChannelServicePoint:
                 text = "the service point was stopped"
                 self._refuse(driver, stream, Code.STOPPED, text, None)
                 driver.flush()
-        for driver in list(self._connections):
-            self._leave(driver)
+        self._leave_all()
         self._pump.stop()
         # One more may have been welcomed meanwhile.
-        for driver in list(self._connections):
+        self._leave_all()
+
+    def _leave_all(self) -> None:
+        for driver in [*self._connections, *self._inquiries]:
             self._leave(driver)
 
     def _leave(self, driver: Driver) -> None:
@@ -349,6 +355,7 @@ class ChannelServicePoint:
         self._rendezvous.clear()
         self._responders = {}
         self._connections = set()
+        self._inquiries = set()
         self._is_stopped = True
         self._stopped_why = "this service point belongs to the parent process"
         self._reception.after_fork()

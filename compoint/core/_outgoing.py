@@ -160,11 +160,6 @@ class Outgoing:
             stream.written += 1
         self._say_more(stream, piece)
 
-    def finish(self, stream: Stream) -> None:
-        """Claim that a large message has been given whole; ValueError if it was not."""
-        if stream.out_left:
-            raise ValueError(f"{stream.out_left} bytes of the message are missing")
-
     def drop(self, stream: Stream, _sent: int = 0) -> None:
         """Take back a large message that was not given whole.
 

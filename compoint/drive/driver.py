@@ -108,6 +108,8 @@ class Driver:
         self._sent_at = 0.0
         self._wrote_last = False
         self._is_at_risk = False
+        self._is_looking = False
+        self._onlookers: list[Waiter] = []
         self._may_spin = wire.can_spin and _has_cores()
         self._spin_pause = SPIN_AFTER
         self._spin_next = 1
@@ -228,12 +230,15 @@ class Driver:
     def _lose(self, fault: OSError) -> None:
         """Sending failed. What the peer said before it left is read first: it may have
         said goodbye, and then nothing is lost."""
-        if not self.is_led:
-            try:
-                while data := self.wire.receive(RECEIVE_BYTES):
-                    self.connection.feed(data, clock())
-            except OSError:
-                pass  # nothing more is here
+        if self._leader_sleeps:
+            # The leader finds the same end behind the peer's last words.
+            self.wire.wake()
+            return
+        try:
+            while data := self.wire.receive(RECEIVE_BYTES):
+                self.connection.feed(data, clock())
+        except OSError:
+            pass  # nothing more is here
         self._note_loss(fault)
         self.deliver()
 
@@ -276,6 +281,33 @@ class Driver:
         finally:
             if not self.is_led:
                 self._pass_lead()
+
+    def look(self) -> None:
+        """Take what has arrived, without waiting for more. Lock held.
+
+        A leader that sleeps has taken everything; one that looks, too, is waited for.
+        """
+        while self._is_looking:
+            self._look_on()
+        if self.is_led or self.is_closed:
+            return
+        self._is_looking = True
+        try:
+            self._lead(_never, LOOK)
+        finally:
+            self._is_looking = False
+            for waiter in self._onlookers:
+                waiter.wake()
+
+    def _look_on(self) -> None:
+        waiter = Waiter()
+        self._onlookers.append(waiter)
+        self.lock.release()
+        try:
+            waiter.sleep(None)
+        finally:
+            acquire_surely(self.lock)
+            self._onlookers.remove(waiter)
 
     def _follow(self, owner: StreamOwner, deadline: Deadline) -> None:
         waiter = Waiter()
@@ -461,7 +493,7 @@ class Driver:
                 return
             for _ in range(SERVE_ROUNDS):
                 before = self.connection.bytes_in
-                self._lead(_never, LOOK)
+                self.look()
                 if self.is_closed:
                     return
                 if self.connection.bytes_in - before < RECEIVE_BYTES // 2:

@@ -122,7 +122,13 @@ class StreamPoint(ComPoint):
         with driver.lock:
             if inbox:
                 return inbox.popleft()
-            if timeout is None and self._stream.is_open and driver.may_lead_alone:
+            stream = self._stream
+            if (
+                timeout is None
+                and stream.is_open
+                and stream.assembly is None
+                and driver.may_lead_alone
+            ):
                 # The common case in the fewest steps: this thread alone waits here.
                 driver.lead_alone(self)
                 if inbox:
@@ -253,14 +259,11 @@ class StreamPoint(ComPoint):
                 end = min(size, sent + CHUNK_BYTES, sent + allowed)
                 connection.more(stream, view[sent:end])
                 sent = end
-                if sent == size:
-                    # Counted before the lock is given up: the peer may be quick to confirm.
-                    connection.finish(stream)
                 driver.flush()
         except BaseException:
             # Timeout, close or Ctrl-C: the peer forgets what it has of this message.
             if stream.is_open and sent < size:
-                connection.drop(stream, sent)
+                connection.drop(stream)
                 driver.flush()
             raise
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -35,6 +36,20 @@ class _End:
         self.waiter = Waiter()
         self.when_ready: Callable[[], None] | None = None
 
+    def take(self, most: int) -> bytes:
+        """As a system does it: all that is here, up to `most` bytes."""
+        pieces = []
+        left = most
+        while self.arrived and left:
+            piece = self.arrived.popleft()
+            if len(piece) > left:
+                self.arrived.appendleft(piece[left:])
+                piece = piece[:left]
+            pieces.append(piece)
+            left -= len(piece)
+        self.size -= most - left
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
     def tell(self) -> None:
         """Bytes arrived, or room appeared: whoever serves this end should look."""
         self.waiter.wake()
@@ -55,6 +70,8 @@ class MemoryWire(Wire):
         self._mine = mine
         self._theirs = theirs
         self._is_closed = False
+        #: The last `send` found no room; it is called for when there is some.
+        self._waits_for_room = False
 
     def send(self, data: bytes | memoryview, /) -> int:
         theirs = self._theirs
@@ -62,6 +79,7 @@ class MemoryWire(Wire):
             if theirs.is_ended or self._is_closed:
                 raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
             room = PIPE_BYTES - theirs.size
+            self._waits_for_room = room <= 0
             if room <= 0:
                 raise BlockingIOError
             piece = bytes(data[:room])
@@ -78,11 +96,7 @@ class MemoryWire(Wire):
                     return b""
                 raise BlockingIOError
             was_full = mine.size >= PIPE_BYTES
-            data = mine.arrived.popleft()
-            if len(data) > most:
-                mine.arrived.appendleft(data[most:])
-                data = data[:most]
-            mine.size -= len(data)
+            data = mine.take(most)
         if was_full:
             self._theirs.tell()
         return data
@@ -110,7 +124,7 @@ class MemoryWire(Wire):
 
     def on_ready(self, call: Callable[[], None] | None) -> None:
         self._mine.when_ready = call
-        if call is not None and self._is_ready(to_send=False):
+        if call is not None and self._is_ready(to_send=self._waits_for_room):
             call()
 
     def close(self) -> None:
@@ -142,12 +156,16 @@ class MemoryListener(Listener):
         self.address = address
         self._arrived: deque[MemoryWire] = deque()
         self._when_ready: Callable[[], None] | None = None
+        self._is_closed = False
 
     def offer(self, wire: MemoryWire) -> bool:
         """An initiator comes; False: too many are waiting."""
         if len(self._arrived) >= BACKLOG:
             return False
         self._arrived.append(wire)
+        if self._is_closed:
+            # `close` may have looked before this one came, or not: once more harms nobody.
+            self._cut_arrived()
         call = self._when_ready
         if call is not None:
             call()
@@ -163,10 +181,17 @@ class MemoryListener(Listener):
         self._when_ready = call
 
     def close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
         _places.pop(self.address.port, None)
         self._when_ready = None
-        while self._arrived:
-            self._arrived.popleft().close()
+        self._cut_arrived()
+
+    def _cut_arrived(self) -> None:
+        with contextlib.suppress(IndexError):  # two threads may be at it
+            while True:
+                self._arrived.popleft().close()
 
 
 _places: dict[int, MemoryListener] = {}

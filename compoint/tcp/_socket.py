@@ -108,26 +108,46 @@ class SocketWire(Wire):
 
 
 class TcpListener(Listener):
-    """A listening socket."""
+    """A listening socket.
+
+    It keeps a spare descriptor. When the process has no other left, the visitors in line
+    are turned away with it; left where they are, they would keep the pump awake for ever.
+    """
 
     def __init__(self, sock: socket.socket, address: ComPointAddress) -> None:
         self._socket = sock
         self._fd = sock.fileno()
+        self._spare = os.open(os.devnull, os.O_RDONLY)
         self.address = address
 
     def accept(self) -> Wire | None:
         try:
             sock, name = self._socket.accept()
-        except OSError:
-            # Nobody, or gone again, or no descriptor left: the next look will tell.
+        except OSError as fault:
+            if fault.errno in {errno.EMFILE, errno.ENFILE}:
+                self._turn_away()
+            # Else nobody is there, or is gone again.
             return None
         return _wire_of(sock, name)
+
+    def _turn_away(self) -> None:
+        spare, self._spare = self._spare, -1
+        try:
+            if spare >= 0:
+                os.close(spare)
+            self._socket.accept()[0].close()
+            self._spare = os.open(os.devnull, os.O_RDONLY)
+        except OSError:
+            pass  # gone again, or another thread was faster; the next look tries again
 
     def fileno(self) -> int:
         return self._fd
 
     def close(self) -> None:
         self._socket.close()
+        spare, self._spare = self._spare, -1
+        if spare >= 0:
+            os.close(spare)
 
 
 def _wire_of(sock: socket.socket, name: tuple[str, int]) -> SocketWire:
@@ -201,10 +221,10 @@ class TcpOpener(Opener):
             sock.bind(name)
             sock.listen(BACKLOG)
             sock.setblocking(False)
+            return TcpListener(sock, address.with_port(sock.getsockname()[1]))
         except OSError as fault:
             sock.close()
             raise _cannot_listen(fault, point) from fault
-        return TcpListener(sock, address.with_port(sock.getsockname()[1]))
 
 
 def _numeric(host: str, port: int) -> list[Any]:

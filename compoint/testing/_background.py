@@ -40,7 +40,7 @@ class Background(Generic[T]):
     def _run(self) -> None:
         try:
             self._value = self._call()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - kept for the test
             self._error = error
         self.ended_at = time.monotonic()
 
@@ -60,7 +60,7 @@ class Background(Generic[T]):
     def is_over(self) -> bool:
         return not self.thread.is_alive()
 
-    def result(self, within_s: float = 10.0) -> T:
+    def result(self, within_s: float = 5.0) -> T:
         """What the call returned, or raised.
 
         Raises:
@@ -71,7 +71,7 @@ class Background(Generic[T]):
             raise self._error
         return self._value  # type: ignore[return-value]
 
-    def error(self, within_s: float = 10.0) -> BaseException:
+    def error(self, within_s: float = 5.0) -> BaseException:
         """What the call raised.
 
         Raises:

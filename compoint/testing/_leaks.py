@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import threading
@@ -26,6 +27,7 @@ class Leaks:
 
     def __init__(self) -> None:
         lifetime.pump()
+        lifetime.ending_bell()
         self._threads = set(threading.enumerate())
         self._descriptors = _descriptors()
         self._servers = _open_servers()
@@ -67,10 +69,8 @@ def _descriptors() -> dict[int, str]:
     except FileNotFoundError:
         return {}
     for number in numbers:
-        try:
+        with contextlib.suppress(OSError):  # the descriptor of the listing itself
             found[int(number)] = os.readlink(f"/proc/self/fd/{number}")
-        except OSError:
-            pass  # the listing itself
     return found
 
 

@@ -159,10 +159,9 @@ def test_a_cut_at_any_byte_delivers_a_prefix_and_then_says_so(kind: str, count: 
                 initiator.write(message(at, size), timeout=PATIENCE_S)
 
         writing = Background(write_all)
-        came = []
+        came: list[bytes] = []
         with pytest.raises(SessionLostError):
-            while True:
-                came.append(responder.read(timeout=PATIENCE_S))
+            came.extend(iter(lambda: responder.read(timeout=PATIENCE_S), None))
         expected = [message(at, size) for at, size in enumerate(sizes)][: len(came)]
         assert (came == expected) is True
         eventually(lambda: writing.is_over)
@@ -195,42 +194,51 @@ def test_a_goodbye_counts_though_the_connection_is_reset_behind_it(kind: str) ->
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stalled_network_is_noticed_by_heartbeats_and_a_slow_one_is_not(kind: str) -> None:
     # pika/pika #418: the caller is elsewhere meanwhile; heartbeats are not its business
-    with configured(compoint={"heartbeat": "0.1 s"}):
-        with storm(kind, delay_s=0.05) as (initiator, responder, weather):
-            quiet = Background(responder.read, timeout=0.7)
-            with pytest.raises(ComPointException, match="no message within"):
-                quiet.result()
-            assert initiator.statistics().is_open
-            weather.stall()
-            for point in (initiator, responder):
-                with pytest.raises(SessionLostError, match="no sign of life"):
-                    point.read(timeout=2)
+    with (
+        configured(compoint={"heartbeat": "0.1 s"}),
+        storm(kind, delay_s=0.05) as (initiator, responder, weather),
+    ):
+        quiet = Background(responder.read, timeout=0.7)
+        with pytest.raises(ComPointException, match="no message within"):
+            quiet.result()
+        assert initiator.statistics().is_open
+        weather.stall()
+        for point in (initiator, responder):
+            with pytest.raises(SessionLostError, match="no sign of life"):
+                point.read(timeout=2)
 
 
 def test_a_network_that_swallows_the_greeting_is_noticed() -> None:
-    with configured(compoint={"greetingTimeout": "0.2 s"}):
-        with ComManager.com_point(COMPOINT_SERVER, ComPointAddress("tcp", 0)) as server:
-            with Weather(server.address.port) as weather:
-                weather.stall()
-                address = ComPointAddress("tcp", "127.0.0.1", weather.port)
-                with ComManager.com_point(COMPOINT_INITIATOR, address) as initiator:
-                    with pytest.raises((ConnectError, FrameError)):
-                        initiator.read(timeout=PATIENCE_S)
+    with (
+        configured(compoint={"greetingTimeout": "0.2 s"}),
+        ComManager.com_point(COMPOINT_SERVER, ComPointAddress("tcp", 0)) as server,
+        Weather(server.address.port) as weather,
+    ):
+        weather.stall()
+        address = ComPointAddress("tcp", "127.0.0.1", weather.port)
+        with (
+            ComManager.com_point(COMPOINT_INITIATOR, address) as initiator,
+            pytest.raises((ConnectError, FrameError)),
+        ):
+            initiator.read(timeout=PATIENCE_S)
 
 
 def test_after_a_cut_the_next_channel_opens_a_new_connection() -> None:
-    with Channel.start_service_point_thread(ComPointAddress("tcp", 0)) as place:
-        with Weather(place.address.port) as weather:
-            address = ComPointAddress("tcp", "127.0.0.1", weather.port)
-            for correlator in ("before", "after"):
-                initiator = Channel.open_initiator_channel(address, None, correlator)
-                initiator.write(correlator)
-                responder = place.open_responder_channel(None, correlator, timeout=PATIENCE_S)
-                assert responder.read(timeout=PATIENCE_S) == correlator
-                weather.cut()
-                with pytest.raises(SessionLostError):
-                    initiator.read(timeout=PATIENCE_S)
-                with pytest.raises(SessionLostError):
-                    responder.read(timeout=PATIENCE_S)
-                initiator.close()
-                responder.close()
+    with (
+        Channel.start_service_point_thread(ComPointAddress("tcp", 0)) as place,
+        Weather(place.address.port) as weather,
+    ):
+        address = ComPointAddress("tcp", "127.0.0.1", weather.port)
+        for correlator in ("before", "after"):
+            initiator = Channel.open_initiator_channel(address, None, correlator)
+            initiator.write(correlator)
+            initiator.flush(timeout=PATIENCE_S)
+            responder = place.open_responder_channel(None, correlator, timeout=PATIENCE_S)
+            assert responder.read(timeout=PATIENCE_S) == correlator
+            weather.cut()
+            with pytest.raises(SessionLostError):
+                initiator.read(timeout=PATIENCE_S)
+            with pytest.raises(SessionLostError):
+                responder.read(timeout=PATIENCE_S)
+            initiator.close()
+            responder.close()

@@ -119,7 +119,7 @@ def test_channels_of_one_correlator_are_given_out_in_the_order_they_came(
 ) -> None:
     for number in range(5):
         ask(place, "same", dedicated=number % 2 == 0).write(number)
-        eventually(lambda: len(_queued(place)) == number + 1)
+        eventually(lambda: len(_queued(place)) == number + 1)  # noqa: B023 - now
     for number in range(5):
         responder = answer(place, "same")
         assert responder.read(timeout=PATIENCE_S) == number
@@ -130,7 +130,7 @@ def test_without_a_correlator_the_next_channel_is_opened_whatever_it_is(
 ) -> None:
     for correlator in ("first", "second"):
         ask(place, correlator)
-        eventually(lambda: correlator in _queued(place))
+        eventually(lambda: correlator in _queued(place))  # noqa: B023 - now
     opened = [answer(place, None) for _ in range(2)]
     assert [point.correlator for point in opened] == ["first", "second"]
 
@@ -375,12 +375,14 @@ def test_channels_to_one_address_share_a_connection_and_dedicated_ones_do_not(
 def test_a_shared_connection_without_channels_is_closed_after_a_while(
     protocol: str, ask: Ask, answer: Answer
 ) -> None:
-    with configured(channel={"idleConnection": "0.1 s"}):
-        with Channel.start_service_point_thread(ComPointAddress(protocol, 0)) as place:
-            initiator = ask(place, "only")
-            answer(place, "only").close()
-            initiator.close()
-            eventually(lambda: place.statistics().connections == 0)
+    with (
+        configured(channel={"idleConnection": "0.1 s"}),
+        Channel.start_service_point_thread(ComPointAddress(protocol, 0)) as place,
+    ):
+        initiator = ask(place, "only")
+        answer(place, "only").close()
+        initiator.close()
+        eventually(lambda: place.statistics().connections == 0)
 
 
 def test_four_threads_exchange_300_messages_each_on_one_channel(
@@ -531,9 +533,11 @@ def test_the_waiting_list_shows_who_is_queued_and_who_waits(
 def test_a_plain_initiator_at_a_service_point_is_told_to_open_a_channel(
     place: ChannelServicePoint,
 ) -> None:
-    with ComManager.com_point(COMPOINT_INITIATOR, _address(place)) as point:
-        with pytest.raises(RefusedError, match="open a channel") as caught:
-            point.read(timeout=PATIENCE_S)
+    with (
+        ComManager.com_point(COMPOINT_INITIATOR, _address(place)) as point,
+        pytest.raises(RefusedError, match="open a channel") as caught,
+    ):
+        point.read(timeout=PATIENCE_S)
     assert caught.value.code == "wrong mode"
 
 

@@ -217,18 +217,21 @@ def test_a_call_ends_when_the_peer_is_stopped_and_shows_no_sign_of_life(
 
     def attempt() -> float:
         settings = configured(compoint={"heartbeat": f"{HEARTBEAT_S} s"})
-        with settings, Process("peer.py", sempconfig=str(sempconfig)) as peer:
-            with stage(call, peer) as (scene, _):
-                if call not in SILENT_CALLS:
-                    peer.stop()
-                stopped_at = time.monotonic()
-                blocked: Background[object] = Background(scene.block)
-                try:
-                    came = _outcome(blocked)
-                finally:
-                    peer.go_on()
-                _check_lost(scene, came)
-                return blocked.ended_at - stopped_at - GIVEN_UP_S
+        with (
+            settings,
+            Process("peer.py", sempconfig=str(sempconfig)) as peer,
+            stage(call, peer) as (scene, _),
+        ):
+            if call not in SILENT_CALLS:
+                peer.stop()
+            stopped_at = time.monotonic()
+            blocked: Background[object] = Background(scene.block)
+            try:
+                came = _outcome(blocked)
+            finally:
+                peer.go_on()
+            _check_lost(scene, came)
+            return blocked.ended_at - stopped_at - GIVEN_UP_S
 
     _best(attempt, least_s=-GIVEN_UP_S)
 

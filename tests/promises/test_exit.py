@@ -16,7 +16,6 @@ from compoint import (
     ComPoint,
     ComPointAddress,
     ComPointException,
-    EndOfMessages,
     SessionLostError,
 )
 from compoint.testing import Background, eventually
@@ -29,13 +28,11 @@ WORK_S = 0.01
 def _take_all(point: ComPoint) -> list[int]:
     """Read everything at leisure; the first byte of each message is its number."""
     came = []
-    with pytest.raises(EndOfMessages):
-        while True:
-            message = point.read(timeout=20)
-            assert len(message) == SIZE
-            came.append(message[0])
-            # The reader's work, not a wait for something: the subject is a slow reader.
-            threading.Event().wait(WORK_S)
+    for message in point:
+        assert len(message) == SIZE
+        came.append(message[0])
+        # The reader's work, not a wait for something: the subject is a slow reader.
+        threading.Event().wait(WORK_S)
     return came
 
 
@@ -46,15 +43,19 @@ def test_a_program_that_writes_60_megabytes_and_exits_loses_nothing(
 ) -> None:  # zeromq/libzmq #1922, and the measured losses of field.md §1
     here = ComPointAddress("tcp", 0)
     if kind == "plain":
-        with ComManager.com_point(COMPOINT_SERVER, here) as server:
-            with Process("writer.py", kind, server.address.port, manner, COUNT, SIZE) as writer:
-                with server.accept(timeout=10) as point:
-                    _check(point, writer, manner)
+        with (
+            ComManager.com_point(COMPOINT_SERVER, here) as server,
+            Process("writer.py", kind, server.address.port, manner, COUNT, SIZE) as writer,
+            server.accept(timeout=10) as point,
+        ):
+            _check(point, writer, manner)
     else:
-        with Channel.start_service_point_thread(here) as place:
-            with Process("writer.py", kind, place.address.port, manner, COUNT, SIZE) as writer:
-                with place.open_responder_channel(None, "bulk", timeout=10) as point:
-                    _check(point, writer, manner)
+        with (
+            Channel.start_service_point_thread(here) as place,
+            Process("writer.py", kind, place.address.port, manner, COUNT, SIZE) as writer,
+            place.open_responder_channel(None, "bulk", timeout=10) as point,
+        ):
+            _check(point, writer, manner)
 
 
 def _check(point: ComPoint, writer: Process, manner: str) -> None:
@@ -118,10 +119,12 @@ def test_the_receipt_names_what_a_reader_that_closed_midway_has_not_read(kind: s
 
 def test_a_program_that_ends_with_an_exception_breaks_its_conversation_off() -> None:
     # grpc/grpc #17214
-    with ComManager.com_point(COMPOINT_SERVER, ComPointAddress("tcp", 0)) as server:
-        with Process("writer.py", "plain", server.address.port, "fails", 1, SIZE) as writer:
-            with server.accept(timeout=10) as point:
-                assert len(point.read(timeout=10)) == SIZE
-                with pytest.raises(SessionLostError, match="ZeroDivisionError"):
-                    point.read(timeout=10)
-            assert writer.end() == 1
+    with (
+        ComManager.com_point(COMPOINT_SERVER, ComPointAddress("tcp", 0)) as server,
+        Process("writer.py", "plain", server.address.port, "fails", 1, SIZE) as writer,
+    ):
+        with server.accept(timeout=10) as point:
+            assert len(point.read(timeout=10)) == SIZE
+            with pytest.raises(SessionLostError, match="ZeroDivisionError"):
+                point.read(timeout=10)
+        assert writer.end() == 1

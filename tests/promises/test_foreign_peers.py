@@ -300,15 +300,18 @@ def test_a_foreign_visitor_is_answered_and_sent_away(
 
 @pytest.mark.parametrize("kind", ["plain", "channel"])
 def test_silent_visitors_delay_nobody_and_are_sent_away(kind: str) -> None:
-    with configured(compoint={"greetingTimeout": f"{GREETING_S} s"}), _door(kind) as door:
-        with ExitStack() as stack:
-            visitors = [stack.enter_context(ScriptedPeer.visit(door.port)) for _ in range(100)]
-            eventually(lambda: door.ungreeted == 100)
-            door.check_good_client()
-            door.check_nobody_else()
-            eventually(lambda: door.ungreeted == 0, GREETING_S + 1)
-            for visitor in visitors:
-                assert b"no greeting within" in visitor.hear_all()
+    with (
+        configured(compoint={"greetingTimeout": f"{GREETING_S} s"}),
+        _door(kind) as door,
+        ExitStack() as stack,
+    ):
+        visitors = [stack.enter_context(ScriptedPeer.visit(door.port)) for _ in range(100)]
+        eventually(lambda: door.ungreeted == 100)
+        door.check_good_client()
+        door.check_nobody_else()
+        eventually(lambda: door.ungreeted == 0, GREETING_S + 1)
+        for visitor in visitors:
+            assert b"no greeting within" in visitor.hear_all()
 
 
 def test_beyond_the_bound_of_silent_visitors_the_next_is_closed_at_once() -> None:
@@ -321,15 +324,18 @@ def test_beyond_the_bound_of_silent_visitors_the_next_is_closed_at_once() -> Non
         assert door.place.statistics().refused == 1
 
 
-def test_a_visitor_that_greets_byte_by_byte_is_welcome(door: Door) -> None:
-    if not isinstance(door.place, ServerComPoint):
-        pytest.skip("a channel needs more than a greeting")
-    with ScriptedServer() as paper, ScriptedPeer.visit(door.port) as visitor:
-        with ScriptedPeer.visit(paper.port) as pen, paper.meet() as copy:
-            pen.greet()
-            pen.hang_up()
-            for byte in copy.hear_all():
-                visitor.say(bytes([byte]))
+def test_a_visitor_that_greets_byte_by_byte_is_welcome() -> None:
+    with (
+        _door("plain") as door,
+        ScriptedPeer.visit(door.port) as visitor,
+        ScriptedServer() as paper,
+        ScriptedPeer.visit(paper.port) as pen,
+        paper.meet() as copy,
+    ):
+        pen.greet()
+        pen.hang_up()
+        for byte in copy.hear_all():
+            visitor.say(bytes([byte]))
         with door.take(PATIENCE_S) as point:
             assert visitor.hear_greeting()
             visitor.hang_up()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import traceback
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -60,7 +61,7 @@ def _expect_closed(use: Callable[[], object]) -> None:
     try:
         use()
     except ClosedError as error:
-        assert "parent" in str(error), error
+        assert "parent" in str(error), error  # noqa: PT017 - in a child, without pytest
         return
     raise AssertionError("the child's copy can be used")
 
@@ -111,7 +112,12 @@ def test_the_childs_copy_of_a_point_says_that_it_is_the_parents(
     _check_exchange(ends)
     for point in ends:
         point.write(b"unread")
-    in_child(lambda: [_expect_closed(lambda: use(point)) for point in ends] and None)
+
+    def use_all() -> None:
+        for point in ends:
+            _expect_closed(partial(use, point))
+
+    in_child(use_all)
     assert [point.read(timeout=PATIENCE_S) for point in ends] == [b"unread", b"unread"]
     _check_exchange(ends)
 
@@ -147,10 +153,12 @@ def test_the_childs_copy_of_a_server_says_that_it_is_the_parents(protocol: str) 
 
         in_child(use)
         address = ComPointAddress(protocol, "localhost", server.address.port)
-        with ComManager.com_point(COMPOINT_INITIATOR, address) as initiator:
-            with server.accept(timeout=PATIENCE_S) as responder:
-                initiator.write(b"parent")
-                assert responder.read(timeout=PATIENCE_S) == b"parent"
+        with (
+            ComManager.com_point(COMPOINT_INITIATOR, address) as initiator,
+            server.accept(timeout=PATIENCE_S) as responder,
+        ):
+            initiator.write(b"parent")
+            assert responder.read(timeout=PATIENCE_S) == b"parent"
 
 
 def test_the_childs_copy_of_a_service_point_says_that_it_is_the_parents() -> None:
@@ -173,13 +181,15 @@ def test_a_child_can_open_points_of_its_own(protocol: str) -> None:
     def talk() -> None:
         with ComManager.com_point(COMPOINT_SERVER, ComPointAddress(protocol, 0)) as server:
             address = ComPointAddress(protocol, "localhost", server.address.port)
-            with ComManager.com_point(COMPOINT_INITIATOR, address) as initiator:
-                with server.accept(timeout=PATIENCE_S) as responder:
-                    initiator.write(b"child")
-                    assert responder.read(timeout=PATIENCE_S) == b"child"
-                    responder.write(b"answer")
-                    responder.flush(timeout=PATIENCE_S)
-                    assert initiator.read(timeout=PATIENCE_S) == b"answer"
+            with (
+                ComManager.com_point(COMPOINT_INITIATOR, address) as initiator,
+                server.accept(timeout=PATIENCE_S) as responder,
+            ):
+                initiator.write(b"child")
+                assert responder.read(timeout=PATIENCE_S) == b"child"
+                responder.write(b"answer")
+                responder.flush(timeout=PATIENCE_S)
+                assert initiator.read(timeout=PATIENCE_S) == b"answer"
 
     with ComManager.com_point(COMPOINT_SERVER, ComPointAddress(protocol, 0)):
         in_child(talk)

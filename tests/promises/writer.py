@@ -27,7 +27,7 @@ if manner == "leaves a with block":
     with point:
         write_all(point, int(count), int(size))
 elif manner == "fails":
-    sys.stderr = open("/dev/null", "w")
+    sys.stderr = open("/dev/null", "w")  # noqa: SIM115
     with point:
         write_all(point, int(count), int(size))
         point.flush()

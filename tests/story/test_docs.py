@@ -78,13 +78,10 @@ def test_every_file_the_architecture_names_is_there() -> None:
 # --- floors -------------------------------------------------------------------------------------
 
 
-def floors(lines: list[str]) -> list[list[str]]:
-    """The packages of each floor, top to bottom, with their full names."""
-    found = []
-    for line in lines:
-        packages = re.split(r" [|:] ", re.split(r"\s{2,}", line.strip())[0])
-        found.append([re.sub(r"^\.", "compoint.", package) for package in packages])
-    return found
+def floors(lines: list[str]) -> list[str]:
+    """The packages of each floor with what stands between them, under their full names."""
+    firsts = [re.split(r"\s{2,}", line.strip())[0] for line in lines]
+    return [re.sub(r"(?<= )\.", "compoint.", first) for first in firsts]
 
 
 def test_the_floors_are_those_that_are_checked() -> None:

@@ -70,3 +70,19 @@ class LimitsContract(ContractBase):
         writing = Background(initiator.write, bytes(3 * WINDOW_BYTES))
         assert len(responder.read(timeout=PATIENCE_S)) == 3 * WINDOW_BYTES
         writing.result()
+
+    @pytest.mark.parametrize("timeout", [None, PATIENCE_S])
+    def test_messages_that_together_outgrow_the_window_reach_a_reader(
+        self, route: Ends, timeout: float | None
+    ) -> None:  # paramiko/paramiko #448
+        # The first message finds a waiting reader, who lets the peer run ahead; the next ones
+        # do not, so the credit ends in the middle of one.
+        writer, reader = route
+        size = WINDOW_BYTES * 19 // 20
+        first = Background(reader.read).blocked()
+        writing = Background(lambda: [writer.write(bytes(size)) for _ in range(6)])
+        assert len(first.result()) == size
+        writing.blocked()
+        reading = Background(lambda: [len(reader.read(timeout=timeout)) for _ in range(5)])
+        assert reading.result() == [size] * 5
+        writing.result()

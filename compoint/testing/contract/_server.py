@@ -51,10 +51,12 @@ class ServerContract(PlainMeeting):
     ) -> None:  # python/cpython #76425
         with pytest.raises(PointTimeout):
             server.accept(timeout=timeout)
-        with self.open_initiator(server) as initiator:
-            with server.accept(timeout=PATIENCE_S) as responder:
-                initiator.write(b"hello")
-                assert responder.read(timeout=PATIENCE_S) == b"hello"
+        with (
+            self.open_initiator(server) as initiator,
+            server.accept(timeout=PATIENCE_S) as responder,
+        ):
+            initiator.write(b"hello")
+            assert responder.read(timeout=PATIENCE_S) == b"hello"
 
     def test_initiators_are_accepted_in_the_order_in_which_they_came(
         self, server: ServerComPoint
@@ -63,7 +65,7 @@ class ServerContract(PlainMeeting):
         for number in range(5):
             initiator = self.open_initiator(server)
             initiator.write(number)
-            eventually(lambda: server.statistics().waiting == number + 1)
+            eventually(lambda: server.statistics().waiting == number + 1)  # noqa: B023 - now
             initiators.append(initiator)
         for number in range(5):
             with server.accept(timeout=PATIENCE_S) as responder:
@@ -112,11 +114,13 @@ class ServerContract(PlainMeeting):
             assert receipt.unconfirmed == range(1, 2)
 
     def test_points_accepted_earlier_outlive_their_server(self, server: ServerComPoint) -> None:
-        with self.open_initiator(server) as initiator:
-            with server.accept(timeout=PATIENCE_S) as responder:
-                server.close()
-                initiator.write(b"still here")
-                assert responder.read(timeout=PATIENCE_S) == b"still here"
+        with (
+            self.open_initiator(server) as initiator,
+            server.accept(timeout=PATIENCE_S) as responder,
+        ):
+            server.close()
+            initiator.write(b"still here")
+            assert responder.read(timeout=PATIENCE_S) == b"still here"
 
     def test_a_server_iterates_over_its_initiators_until_it_is_closed(
         self, server: ServerComPoint
@@ -141,10 +145,13 @@ class ServerContract(PlainMeeting):
                 server.accept(timeout=0)
 
     def test_the_right_path_is_accepted(self) -> None:
-        with self.open_server("/orders") as server, self.open_initiator(server) as initiator:
-            with server.accept(timeout=PATIENCE_S) as responder:
-                initiator.write(b"order")
-                assert responder.read(timeout=PATIENCE_S) == b"order"
+        with (
+            self.open_server("/orders") as server,
+            self.open_initiator(server) as initiator,
+            server.accept(timeout=PATIENCE_S) as responder,
+        ):
+            initiator.write(b"order")
+            assert responder.read(timeout=PATIENCE_S) == b"order"
 
     def test_beyond_the_backlog_an_initiator_is_told_when_to_come_again(self) -> None:
         # nanomsg/nng #878
@@ -152,10 +159,12 @@ class ServerContract(PlainMeeting):
             waiting = []
             for number in (1, 2):
                 waiting.append(self.open_initiator(server))
-                eventually(lambda: server.statistics().waiting == number)
-            with self.open_initiator(server) as late:
-                with pytest.raises(RefusedError) as caught:
-                    late.read(timeout=PATIENCE_S)
+                eventually(lambda: server.statistics().waiting == number)  # noqa: B023 - now
+            with (
+                self.open_initiator(server) as late,
+                pytest.raises(RefusedError) as caught,
+            ):
+                late.read(timeout=PATIENCE_S)
             assert caught.value.code == "busy"
             assert caught.value.retry_after_s == 1.0
             assert server.statistics().refused == 1

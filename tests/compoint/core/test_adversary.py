@@ -163,9 +163,9 @@ FAULTS: dict[str, tuple[list[Frame], Code, str]] = {
 }
 
 
-@pytest.mark.parametrize("step", [1 << 30, 5000])
+@pytest.mark.parametrize("step", [1 << 30, 5000, "frame by frame, and nobody waits"])
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_ends_one_channel_and_no_other(service: Scene, name: str, step: int) -> None:
+def test_a_fault_ends_one_channel_and_no_other(service: Scene, name: str, step: int | str) -> None:
     said, code, text = FAULTS[name]
     service.peer_says(announce(1), announce(2), announce(3))
     for number in (1, 2, 3):
@@ -174,15 +174,20 @@ def test_a_fault_ends_one_channel_and_no_other(service: Scene, name: str, step: 
     service.machine.take_output()
     service.machine.take_events()
     service.peer_says(start(10, stream=1), more(b"first", stream=1))
-    data = b"".join(frame.with_(stream=2).encode() for frame in said)
-    for at in range(0, len(data), step):
-        service.peer_says(data[at : at + step])
+    frames = [frame.with_(stream=2).encode() for frame in said]
+    if isinstance(step, int):
+        data = b"".join(frames)
+        frames = [data[at : at + step] for at in range(0, len(data), step)]
+    else:
+        faulty.has_waiters = False  # then a lone message takes a shortcut
+    for part in frames:
+        service.peer_says(part)
     service.peer_says(message(b"unheard", stream=2, flags=ASK_ACK))
     service.peer_says(more(b" last", stream=1), message(b"heard", stream=3))
     ending = Ending(How.BROKEN, code, f"the peer broke the rules: {text}")
     assert faulty.ending == ending
-    frames = [f for f in said_by(service) if f.kind == Kind.RESET]
-    assert frames == [reset(code, text, stream=2, ack=faulty.received & 0xFFFF_FFFF)]
+    resets = [f for f in said_by(service) if f.kind == Kind.RESET]
+    assert resets == [reset(code, text, stream=2, ack=faulty.received & 0xFFFF_FFFF)]
     assert b"unheard" not in faulty.inbox
     assert list(first.inbox) == [b"first last"]
     assert list(last.inbox) == [b"heard"]

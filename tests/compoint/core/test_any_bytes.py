@@ -168,6 +168,38 @@ def test_single_bytes_give_the_same_events_and_the_same_output(
     assert play(*who, singles, into_room=False) == play(*who, [data], into_room=False)
 
 
+@settings(max_examples=400, deadline=None)
+@given(SIDES, st.lists(FRAMES, max_size=12), st.booleans())
+def test_frames_that_come_alone_change_a_stream_nobody_waits_for_in_the_same_way(
+    who: tuple[Side, Mode], frames: list[Frame], into_room: bool
+) -> None:
+    # Such a message takes a shortcut, and wakes nobody; that is the only difference.
+    hello = greeting_of_peer(*who)
+
+    def state(chunks: list[bytes]) -> dict[str, Any]:
+        machine = machine_on(*who)
+        machine.feed(hello, 0.0)
+        machine.welcome()
+        known = list(machine.streams.values())
+        for chunk in chunks:
+            for stream in machine.streams.values():
+                stream.has_waiters = False
+            known += [each for each in machine.streams.values() if each not in known]
+            give(machine, chunk, into_room=into_room)
+        for stream in [*known, *machine.streams.values()]:
+            stream.is_touched = True
+            machine.events.append((Happening.TOUCHED, stream))
+        found = state_of(machine)
+        found["events"] = [event for event in found["events"] if event[0] != Happening.TOUCHED]
+        found["streams"].sort(key=lambda stream: stream[0])
+        found["frames"] = machine.statistics().frames_in
+        return found
+
+    alone = [frame.encode() for frame in frames]
+    halves = [half for data in alone for half in (data[:9], data[9:])]
+    assert state(alone) == state(halves)
+
+
 # --- noise --------------------------------------------------------------------------------------
 
 

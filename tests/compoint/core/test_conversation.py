@@ -12,6 +12,7 @@ from wire_play import (
     WINDOW,
     Frame,
     Scene,
+    announce,
     bundle,
     credit,
     drop,
@@ -112,6 +113,68 @@ def test_a_bundle_full_of_empty_messages_is_taken(responder: Scene) -> None:
     assert responder.stream.in_cost == 1000 * TOLL
 
 
+def test_a_lone_message_wakes_nobody_where_nobody_waits(responder: Scene) -> None:
+    stream = responder.stream
+    stream.has_waiters = False
+    responder.we_write(b"question")
+    responder.we_say(message(b"question"))
+    responder.peer_says(message(b"answer", ack=1, form=1))
+    responder.peer_says(message(b"raw", ack=1))
+    responder.silence()
+    assert list(stream.inbox) == [(1, b"answer"), b"raw"]
+    assert (stream.received, stream.confirmed, stream.in_cost) == (2, 1, 9 + 2 * TOLL)
+
+
+def test_a_lone_message_that_asks_is_answered_though_nobody_waits(responder: Scene) -> None:
+    responder.stream.has_waiters = False
+    responder.peer_says(message(b"question", flags=ASK_ACK))
+    responder.we_say(credit(WINDOW, ack=1))
+
+
+def test_a_lone_message_after_our_goodbye_is_not_taken(responder: Scene) -> None:
+    responder.stream.has_waiters = False
+    responder.machine.goodbye(responder.stream)
+    responder.peer_says(message(b"late"))
+    assert not responder.stream.inbox
+    assert responder.stream.received == 0
+
+
+@pytest.mark.parametrize("known", [0, 9, 16, 18])
+def test_a_part_of_a_large_message_that_looks_like_a_message_is_none(
+    responder: Scene, known: int
+) -> None:
+    responder.stream.has_waiters = False
+    body = message(b"decoy", stream=1).encode()
+    data = more(body).encode()
+    responder.peer_says(start(len(body)))
+    responder.peer_says(data[:known])
+    responder.peer_says(data[known:])
+    assert list(responder.stream.inbox) == [body]
+
+
+def test_a_part_for_nobody_that_looks_like_a_message_is_none(service: Scene) -> None:
+    service.peer_says(announce(1))
+    service.machine.streams[1].has_waiters = False
+    decoy = message(b"decoy").encode()
+    service.peer_says(more(b"", stream=9).head(len(decoy)))
+    service.peer_says(decoy)
+    assert not service.machine.streams[1].inbox
+
+
+@pytest.mark.parametrize(
+    "said", [[start(9), message(b"x")], [message(b"x", ack=1)], [message(b"x", ack=0xFFFF_FFFF)]]
+)
+def test_a_lone_message_that_breaks_a_rule_is_a_fault_though_nobody_waits(
+    responder: Scene, said: list[Frame]
+) -> None:
+    responder.stream.has_waiters = False
+    for frame in said:
+        responder.peer_says(frame)
+    assert responder.stream.ending is not None
+    assert responder.stream.ending.code is Code.BAD_FRAME
+    assert not responder.stream.inbox
+
+
 # --- large messages ---------------------------------------------------------------------------
 
 
@@ -186,6 +249,8 @@ def test_bytes_go_straight_into_a_large_message(responder: Scene) -> None:
     assert room is not None
     room[:] = body[70_000:]
     machine.filled(30_000, 2.0)
+    with pytest.raises(ValueError, match="released"):
+        len(room)  # a view that is held would make the message be copied
     responder.we_see(responder.touched())
     assert responder.we_read() == body
     assert machine.room() is None
@@ -274,6 +339,18 @@ def test_what_dropped_messages_cost_is_granted_again(responder: Scene) -> None:
     assert responder.stream.unread_bytes == 0
 
 
+def test_reading_behind_a_dropped_message_grants_as_soon_as_ever(responder: Scene) -> None:
+    count = WINDOW // 2 // SMALL_BYTES
+    responder.peer_says(start(1 << 20), more(bytes(CHUNK_BYTES - TOLL)), drop())
+    responder.peer_says(*[message(bytes(SMALL_BYTES - TOLL))] * count)
+    responder.machine.take_output()
+    for _ in range(count - 1):
+        responder.we_read()
+    responder.we_say()
+    responder.we_read()
+    responder.we_say(credit(WINDOW + CHUNK_BYTES + WINDOW // 2, ack=count))
+
+
 def test_a_sender_that_drops_again_and_again_gains_no_credit(responder: Scene) -> None:
     # Each unfinished message extends the credit; taking it back must not leave that over.
     stream = responder.stream
@@ -342,8 +419,10 @@ def test_less_credit_changes_nothing(initiator: Scene) -> None:
     assert initiator.stream.out_limit == WINDOW
 
 
-def test_a_writer_that_is_stuck_takes_in_what_comes(responder: Scene) -> None:
+@pytest.mark.parametrize("has_waiters", [True, False])
+def test_a_writer_that_is_stuck_takes_in_what_comes(responder: Scene, has_waiters: bool) -> None:
     stream = responder.stream
+    stream.has_waiters = has_waiters
     responder.machine.set_stuck(stream, 4 * WINDOW)
     responder.we_say()
     body = bytes(SMALL_BYTES - TOLL)
@@ -613,11 +692,29 @@ def test_nothing_is_said_on_a_connection_that_is_over(responder: Scene) -> None:
     responder.silence()
 
 
-def test_leaving_says_goodbye_behind_what_was_written(responder: Scene) -> None:
-    responder.we_write(b"last")
+def test_leaving_lets_the_conversation_come_to_its_own_end(responder: Scene) -> None:
+    responder.we_write(b"before")
     responder.machine.leave(Code.CLOSED, "bye")
-    responder.we_say(message(b"last"), goodbye(text="bye", stream=0))
-    assert responder.machine.ending == Ending(How.GOODBYE, Code.CLOSED, "bye")
+    responder.we_say(message(b"before"), goodbye(text="bye", stream=0))
+    responder.peer_says(message(b"last", ack=1))
+    assert responder.we_read() == b"last"
+    responder.peer_says(goodbye(taken=1, ack=1))
+    assert responder.machine.ending is None
+    responder.machine.take_events()
+    responder.machine.goodbye(responder.stream)
+    responder.we_say(goodbye(taken=1, ack=1))
+    responder.we_see(NOBODY)
+    assert responder.machine.ending == Ending(
+        How.GOODBYE, Code.CLOSED, "the last conversation is over"
+    )
+    assert responder.stream.confirmed == 1
+
+
+def test_leaving_without_a_conversation_is_the_end(service: Scene) -> None:
+    service.machine.leave(Code.CLOSED, "bye")
+    service.we_say(goodbye(text="bye", stream=0))
+    service.we_see(NOBODY)
+    assert service.machine.ending == Ending(How.GOODBYE, Code.CLOSED, "bye")
 
 
 def test_leaving_for_another_reason_resets(responder: Scene) -> None:
@@ -629,10 +726,38 @@ def test_leaving_for_another_reason_resets(responder: Scene) -> None:
 @pytest.mark.parametrize(
     ("said", "shown"), [("bye", "bye"), ("", "the peer closed the connection")]
 )
-def test_a_connection_closed_in_a_conversation_leaves_that_incomplete(
-    responder: Scene, said: str, shown: str
+def test_a_peer_that_leaves_without_a_conversation_is_gone(
+    service: Scene, said: str, shown: str
 ) -> None:
-    responder.peer_says(goodbye(text=said, stream=0))
-    assert responder.machine.ending == Ending(How.GOODBYE, Code.CLOSED, shown)
-    text = f"{shown} in the middle of this conversation"
-    assert responder.stream.ending == Ending(How.CUT, Code.CLOSED, text)
+    service.peer_says(goodbye(text=said, stream=0))
+    assert service.machine.ending == Ending(How.GOODBYE, Code.CLOSED, shown)
+
+
+def test_a_peer_that_leaves_goes_on_with_its_conversation(responder: Scene) -> None:
+    responder.peer_says(goodbye(text="bye", stream=0), message(b"last"), goodbye())
+    assert responder.we_read() == b"last"
+    assert responder.machine.ending is None
+    responder.machine.goodbye(responder.stream)
+    assert responder.machine.ending is not None
+    assert responder.machine.ending.how is How.GOODBYE
+    assert responder.stream.ending == Ending(How.GOODBYE, Code.CLOSED, "the peer closed")
+
+
+def test_a_peer_that_left_and_is_cut_leaves_its_conversation_incomplete(
+    responder: Scene,
+) -> None:
+    responder.peer_says(goodbye(text="bye", stream=0))
+    responder.machine.feed_end()
+    assert responder.stream.ending is not None
+    assert responder.stream.ending.how is How.CUT
+
+
+def test_what_a_refused_conversation_confirmed_was_read_by_nobody(initiator: Scene) -> None:
+    initiator.we_write(b"to nobody")
+    initiator.machine.take_output()
+    initiator.peer_says(credit(WINDOW, ack=1))
+    assert initiator.stream.confirmed == 1
+    initiator.peer_says(reset(Code.STOPPED, "stopped", ack=1))
+    assert initiator.stream.ending is not None
+    assert initiator.stream.ending.how is How.REFUSED
+    assert initiator.stream.confirmed == 0
