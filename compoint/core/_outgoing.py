@@ -160,7 +160,7 @@ class Outgoing:
             stream.written += 1
         self._say_more(stream, piece)
 
-    def drop(self, stream: Stream, _sent: int = 0) -> None:
+    def drop(self, stream: Stream) -> None:
         """Take back a large message that was not given whole.
 
         Its cost stays spent until the peer allows more. Does nothing when there is none:

@@ -187,7 +187,6 @@ def test_a_large_message_leaves_in_pieces(initiator: Scene) -> None:
     assert stream.written == 1
     machine.more(stream, body[6:])
     assert stream.written == 2
-    machine.finish(stream)
     initiator.we_write(b"behind")
     initiator.we_say(
         message(b"before"), start(10, form=1), more(b"abcdef"), more(b"ghij"), message(b"behind")
@@ -207,14 +206,12 @@ def test_a_large_message_confirmed_with_its_last_byte_is_no_fault(initiator: Sce
     initiator.machine.begin(initiator.stream, 0, 3)
     initiator.machine.more(initiator.stream, memoryview(b"abc"))
     initiator.peer_says(credit(WINDOW * 2, ack=1))
-    initiator.machine.finish(initiator.stream)
     assert initiator.stream.ending is None
     assert initiator.stream.confirmed == 1
 
 
 def test_an_empty_large_message_is_whole_at_once(initiator: Scene, responder: Scene) -> None:
     initiator.machine.begin(initiator.stream, 0, 0)
-    initiator.machine.finish(initiator.stream)
     assert initiator.stream.written == 1
     initiator.we_say(start(0))
     responder.peer_says(start(0, form=1), message(b"next"))
@@ -294,8 +291,6 @@ def test_the_callers_mistakes_are_told_to_the_caller(initiator: Scene) -> None:
         machine.more(stream, memoryview(bytes(11)))
     with pytest.raises(ValueError, match="0 bytes, where 10 are missing"):
         machine.more(stream, memoryview(b""))
-    with pytest.raises(ValueError, match="10 bytes of the message are missing"):
-        machine.finish(stream)
 
 
 def test_nobody_goes_on_with_a_message_whose_stream_is_over(initiator: Scene) -> None:
@@ -303,7 +298,7 @@ def test_nobody_goes_on_with_a_message_whose_stream_is_over(initiator: Scene) ->
     initiator.peer_says(reset(Code.ABANDONED, "gone"))
     with pytest.raises(ValueError, match="3 bytes, where 0 are missing"):
         initiator.machine.more(initiator.stream, memoryview(b"abc"))
-    initiator.machine.drop(initiator.stream, 3)
+    initiator.machine.drop(initiator.stream)
     initiator.we_say(start(10))
 
 
@@ -314,8 +309,8 @@ def test_a_message_taken_back_was_never_written(initiator: Scene) -> None:
     machine, stream = initiator.machine, initiator.stream
     machine.begin(stream, 0, 10)
     machine.more(stream, memoryview(b"abc"))
-    machine.drop(stream, 3)
-    machine.drop(stream, 3)
+    machine.drop(stream)
+    machine.drop(stream)
     initiator.we_say(start(10), more(b"abc"), drop())
     assert (stream.written, stream.out_cost) == (0, 3 + TOLL)
     initiator.we_write(b"next")
@@ -591,7 +586,7 @@ def test_a_goodbye_takes_an_unfinished_message_back(initiator: Scene) -> None:
     machine.begin(stream, 0, 10)
     machine.more(stream, memoryview(b"abc"))
     machine.goodbye(stream)
-    machine.drop(stream, 3)
+    machine.drop(stream)
     initiator.we_say(start(10), more(b"abc"), drop(), goodbye())
     assert stream.written == 0
 

@@ -158,7 +158,7 @@ class Conversation(RuleBasedStateMachine):
             self.machines[who].begin(end.stream, form, size)
             end.large, end.given = (form, body), 0
             if not size:
-                self._finish(who, end)
+                self._finish(end)
 
     @rule(who=WHO, channel=CHANNEL, count=st.sampled_from([1, 20_000, LARGEST, LARGEST]))
     def more(self, who: int, channel: int, count: int) -> None:
@@ -172,10 +172,9 @@ class Conversation(RuleBasedStateMachine):
             self.machines[who].more(end.stream, piece)
             end.given += count
             if end.given == len(body):
-                self._finish(who, end)
+                self._finish(end)
 
-    def _finish(self, who: int, end: End) -> None:
-        self.machines[who].finish(end.stream)
+    def _finish(self, end: End) -> None:
         assert end.large is not None
         end.written.append(end.large)
         end.large = None
@@ -185,7 +184,7 @@ class Conversation(RuleBasedStateMachine):
     def drop(self, who: int, channel: int) -> None:
         end = self.end(who, channel)
         if end is not None and end.large is not None:
-            self.machines[who].drop(end.stream, end.given)
+            self.machines[who].drop(end.stream)
             end.large = None
 
     @rule(who=WHO, channel=CHANNEL)
