@@ -200,6 +200,7 @@ class ChannelServicePoint:
     # --- on the thread; the driver's lock is held -----------------------------------------
 
     def _answer(self, driver: Driver, asking: Greeting) -> None:
+        driver.on_closed = self._forget
         connection = driver.connection
         if asking.mode is Mode.STATUS:
             self._answer_status(driver)
@@ -214,6 +215,11 @@ class ChannelServicePoint:
         else:
             self._connections.add(driver)
             connection.welcome()
+
+    def _forget(self, driver: Driver) -> None:
+        self._connections.discard(driver)
+        self._inquiries.discard(driver)
+        lifetime.drivers.discard(driver)
 
     def _answer_status(self, driver: Driver) -> None:
         connection = driver.connection
@@ -242,11 +248,8 @@ class ChannelServicePoint:
         }
 
     def _take(self, driver: Driver, happening: Happening, stream: Stream | None) -> None:
-        if happening is Happening.OVER:
-            self._connections.discard(driver)
-            self._inquiries.discard(driver)
-        elif stream is None:
-            pass
+        if stream is None:
+            pass  # a connection that is over is forgotten when it is closed
         elif happening is Happening.ANNOUNCED:
             self._queue(driver, stream)
         else:

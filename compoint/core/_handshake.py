@@ -155,7 +155,10 @@ class Handshake(Incoming):
         if self.side is Side.INITIATOR or (self._early and self.asking is None):
             seen = f" after {self._early[:16]!r}" if self._early else ""
             text = f"the peer closed the connection before its greeting{seen}"
-            self._finish(Ending(How.FOREIGN, Code.BAD_GREETING, text))
+            # Messages travel with the greeting: what was written may have been heard.
+            is_lost = any(stream.written for stream in self.streams.values())
+            how = How.CUT if is_lost else How.FOREIGN
+            self._finish(Ending(how, Code.BAD_GREETING, text))
         else:
             self.cut("the peer left before the connection was welcomed")
 

@@ -180,6 +180,8 @@ class Incoming(Arrivals):
     def _take_announce(self, number: int, payload: bytes | memoryview, length: int) -> None:
         if self.side is Side.INITIATOR or self.plain is not None:
             code, text = Code.WRONG_MODE, "this side takes no channels"
+        elif self.is_leaving:
+            code, text = Code.STOPPED, "one side has left this connection"
         elif number <= self._highest:
             code, text = Code.DUPLICATE_CHANNEL, f"channel {number} or a later one was announced"
         elif length - _U64.size > CORRELATOR_BYTES:

@@ -101,6 +101,7 @@ class Driver:
         self.rounds = 0
         self.is_closed = False
         self._is_shutting = False
+        self._shut_later = False
         self._unsent: list[bytes | memoryview] = []
         #: The wire takes no more for now.
         self.is_stuffed = False
@@ -144,6 +145,8 @@ class Driver:
         self._wrote_last = True
         self._unsent = [frame]
         self._send_once()
+        if self._shut_later:
+            self.flush()
         self._sent_at = clock()
 
     def push(self) -> None:
@@ -175,7 +178,10 @@ class Driver:
             if not self._unsent:
                 self._unsent = self.connection.take_output()
             if not self._send_once():
-                return
+                break
+        if self._shut_later:
+            self._shut_later = False
+            self.shut()
 
     def _send_once(self) -> bool:
         """Send from the front of `_unsent`; whether the wire took anything. The lock is
@@ -369,7 +375,9 @@ class Driver:
             self._is_at_risk = False
             self.connection.cut("interrupted while bytes were being received")
             self.deliver()
-        if self.connection.ending is not None:
+        plain = self.connection.plain
+        if self.connection.ending is not None or (plain is not None and plain.ending is not None):
+            # Of a plain point's peer nothing comes after its end, and nothing can go to it.
             self.shut()
 
     def _round(self, timeout_s: float | None) -> None:
@@ -551,15 +559,36 @@ class Driver:
         # Sending gives the lock up; whoever comes meanwhile finds the work being done.
         if self.connection.has_output and not self.is_led:
             self.flush()
-        if self.is_led:
+        if self.is_led or self._sending:
+            # Whoever leads or sends at this moment does it in the end.
             self._is_shutting = False
-            self.wire.wake()
+            self._shut_later = self._sending
+            if self.is_led:
+                self.wire.wake()
             return
         self.is_closed = True
-        self.pump.forget(self)
         if self.on_closed is not None:
             self.on_closed(self)
-        self.wire.close()
+        if self._must_drain():
+            self.pump.drain(self)
+        else:
+            self.pump.forget(self)
+            self.wire.close()
+
+    def _must_drain(self) -> bool:
+        """Whether closing now could take the last words from the peer."""
+        return not (self.is_stuffed or self.drain()) and self.wire.end_output()
+
+    def drain(self) -> bool:
+        """Read and drop what the peer still says; whether it has come to its end."""
+        try:
+            while self.wire.receive(RECEIVE_BYTES):
+                pass
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
 
     def move_to(self, pump: Pump) -> None:
         """Another pump takes over. Lock held."""

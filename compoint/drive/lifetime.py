@@ -13,7 +13,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from compoint.deadline import Deadline
 from compoint.drive.driver import Driver
@@ -22,6 +22,10 @@ from compoint.drive.stream_point import StreamPoint
 from compoint.limits import EXIT_S
 
 __all__ = ["Lifetime", "lifetime"]
+
+
+#: How long the end of the program waits for peers that have not closed their side.
+DRAIN_AT_EXIT_S: Final = 0.2
 
 
 class _Closable(Protocol):
@@ -82,6 +86,8 @@ class Lifetime:
         for driver in list(self.drivers):
             with driver.lock:
                 driver.say_goodbye("the program is ending")
+        if self._pump is not None:
+            self._pump.finish_draining(Deadline(DRAIN_AT_EXIT_S))
 
     def _points(self) -> list[StreamPoint]:
         streams = [s for d in list(self.drivers) for s in list(d.connection.streams.values())]

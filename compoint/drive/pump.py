@@ -23,9 +23,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from compoint.deadline import clock
+from compoint.deadline import Deadline, clock
 from compoint.drive.driver import Driver
 from compoint.drive.poller import new_poller
+from compoint.drive.waiter import Waiter
 from compoint.drive.wire import Listener
 
 __all__ = ["Bell", "Pump"]
@@ -38,6 +39,8 @@ WATCH_S: Final = 0.02
 GATHER_LOOK_S: Final = 0.001
 #: So many looks in vain end the looking.
 GATHER_LOOKS: Final = 20
+#: How long a peer that does not close is waited for after a goodbye.
+DRAIN_S: Final = 1.0
 #: Peers accepted from one listener before others are looked at.
 ACCEPT_ROUNDS: Final = 64
 
@@ -101,6 +104,9 @@ class Pump:
         self._gathering: deque[Driver] = deque()
         self._gather_at = 0.0
         self._gather_looks = 0
+        # Closed connections whose wire is read to its end, and until when at the most.
+        self._draining: dict[Driver, float] = {}
+        self._when_drained: Waiter | None = None
         # The heap holds numbers only, so that what is forgotten is freed before it is due.
         self._timers: list[tuple[float, int]] = []
         self._calls: dict[int, Timer] = {}
@@ -166,6 +172,27 @@ class Pump:
         self._served.pop(driver.wire.fileno(), None)
         self._calls.pop(driver.timer, None)
 
+    def drain(self, driver: Driver) -> None:
+        """The connection is over, but its wire is to be read to its end before it is closed."""
+        self._calls.pop(driver.timer, None)
+        self._draining[driver] = clock() + DRAIN_S
+        fd = driver.wire.fileno()
+        self._served[fd] = lambda: self._drain(driver)
+        self._poller.watch(fd, output=False)
+        self._wake_within(2 * DRAIN_S)
+
+    def finish_draining(self, deadline: Deadline) -> None:
+        """Wait until everything is drained, or the deadline is over."""
+        waiter = Waiter()
+        self._when_drained = waiter
+        if self._draining:
+            waiter.sleep(deadline.remaining_s())
+
+    def drain_all(self) -> None:
+        """Close what is being drained, at once."""
+        for driver in list(self._draining):
+            self._end_drain(driver)
+
     def serve_listener(self, listener: Listener, arrived: Callable[[Listener], bool]) -> None:
         """Call `arrived` when peers arrive, several times until it returns False."""
 
@@ -210,6 +237,7 @@ class Pump:
         self._bell.ring()
         if threading.current_thread() is not self._thread:
             self._thread.join()
+        self.drain_all()
 
     def after_fork(self) -> None:
         """In a child: the thread is gone; give back the copies of its descriptors."""
@@ -263,6 +291,8 @@ class Pump:
             self._look_at_gathering()
         if self._watched:
             self._look_at_watched()
+        if self._draining:
+            self._look_at_draining()
         if self._timers:
             self._run_timers()
 
@@ -281,6 +311,8 @@ class Pump:
             return GATHER_LOOK_S
         if self._watched:
             return WATCH_S
+        if self._draining:
+            return DRAIN_S
         if self._timers:
             return max(0.0, self._timers[0][0] - clock())
         return None
@@ -310,6 +342,25 @@ class Pump:
                     driver.is_gathering = True
                     self._gathering.append(driver)
                     self._gather_looks = GATHER_LOOKS
+
+    def _drain(self, driver: Driver) -> None:
+        if driver.drain():
+            self._end_drain(driver)
+
+    def _end_drain(self, driver: Driver) -> None:
+        with driver.lock:
+            if self._draining.pop(driver, None) is not None:
+                self.forget(driver)
+                driver.wire.close()
+        if not self._draining and self._when_drained is not None:
+            self._when_drained.wake()
+
+    def _look_at_draining(self) -> None:
+        now = clock()
+        for driver, due in list(self._draining.items()):
+            if due > now:
+                return  # they are in the order of their times
+            self._end_drain(driver)
 
     def _look_at_watched(self) -> None:
         now = clock()

@@ -108,6 +108,8 @@ class Reception:
             asking = driver.connection.asking
             assert asking is not None
             self._answer(driver, asking)
+            # A heartbeat may be due before the greeting's time would have been up.
+            self._pump.keep_time(driver)
             return
         if happening is Happening.OVER and driver in self.ungreeted:
             self.ungreeted.discard(driver)

@@ -83,6 +83,14 @@ class Wire(abc.ABC):
     def close(self) -> None:
         """Give everything back to the system. Bytes already sent still travel."""
 
+    def end_output(self) -> bool:
+        """Let the peer know that nothing more comes; whether `close` must then wait.
+
+        True where closing with unread input would destroy what is still on its way to the
+        peer: then the input is read to its end first.
+        """
+        return False
+
     def close_copy(self) -> None:
         """Give back a child process' copy; the parent's wire must not notice."""
         self.close()

@@ -98,6 +98,13 @@ class SocketWire(Wire):
     def fileno(self) -> int:
         return self._fd
 
+    def end_output(self) -> bool:
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            return False
+        return True
+
     def close(self) -> None:
         self._socket.close()
         with _bells:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from rude import SCENES, Scene  # noqa: E402 - found by the line above
+from typing import TYPE_CHECKING
+
+from rude import SCENES, Scene
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.fixture(params=sorted(SCENES))

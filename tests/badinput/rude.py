@@ -8,10 +8,9 @@ notice.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from channel import Channel, ChannelServicePoint
 from compoint import (
@@ -28,6 +27,9 @@ from compoint.core.framing import HEADER, Kind
 from compoint.core.greeting import Mode
 from compoint.limits import MIB
 from compoint.testing import ScriptedPeer, ScriptedServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 __all__ = ["SCENES", "Pair", "Scene", "announcement", "hear_reset", "next_frame", "words_of"]
 
@@ -181,22 +183,26 @@ def initiator_of_a_channel() -> Iterator[Scene]:
 
 @contextmanager
 def _good_pair(server: ServerComPoint) -> Iterator[Pair]:
-    with ComManager.com_point(COMPOINT_INITIATOR, server.address) as initiator:
-        with server.accept(timeout=PATIENCE_S) as responder:
-            pair = Pair(initiator, responder)
-            pair.check()
-            yield pair
-            initiator.close()
+    with (
+        ComManager.com_point(COMPOINT_INITIATOR, server.address) as initiator,
+        server.accept(timeout=PATIENCE_S) as responder,
+    ):
+        pair = Pair(initiator, responder)
+        pair.check()
+        yield pair
+        initiator.close()
 
 
 @contextmanager
 def _good_channel(place: ChannelServicePoint) -> Iterator[Pair]:
-    with Channel.open_initiator_channel(place.address, None, "good") as initiator:
-        with place.open_responder_channel(None, "good", timeout=PATIENCE_S) as responder:
-            pair = Pair(initiator, responder)
-            pair.check()
-            yield pair
-            initiator.close()
+    with (
+        Channel.open_initiator_channel(place.address, None, "good") as initiator,
+        place.open_responder_channel(None, "good", timeout=PATIENCE_S) as responder,
+    ):
+        pair = Pair(initiator, responder)
+        pair.check()
+        yield pair
+        initiator.close()
 
 
 SCENES: Final[dict[str, Callable[[], Any]]] = {

@@ -6,8 +6,7 @@ import collections
 import struct
 import time
 import tracemalloc
-from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from rude import PATIENCE_S, Pair, announcement, hear_reset, next_frame
@@ -25,6 +24,9 @@ from compoint.limits import (
     QUEUED_CHANNELS_PER_CONNECTION,
 )
 from compoint.testing import Background, ScriptedPeer, configured, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FLOOD: Final = 100_000
 
@@ -88,7 +90,7 @@ def test_a_correlator_of_a_mebibyte(place: ChannelServicePoint, peer: ScriptedPe
 
 
 @pytest.mark.parametrize(
-    "payload, code, words",
+    ("payload", "code", "words"),
     [
         (announcement(b"x" * 1025), Code.CORRELATOR_TOO_LONG, "of 1025 bytes, allowed are 1024"),
         (announcement(b"\xff\xfe"), Code.BAD_FRAME, "a damaged ANNOUNCE frame"),

@@ -36,7 +36,7 @@ def check_reset(scene: Scene, code: Code, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind, length",
+    ("kind", "length"),
     [
         (Kind.MESSAGE, SMALL_BYTES + 1),
         (Kind.BUNDLE, CHUNK_BYTES + 1),
@@ -67,7 +67,7 @@ def test_a_frame_that_ends_the_stream_takes_no_memory(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    "payload, words",
+    ("payload", "words"),
     [
         (b"", "unpack_from requires"),
         (struct.pack("!I", 0), "a bundle of 0 messages in 4 bytes"),
@@ -122,7 +122,7 @@ def test_a_claim_of_a_large_message_costs_no_memory(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    "frames, words",
+    ("frames", "words"),
     [
         ([(Kind.MORE, b"x")], "no message was started"),
         ([(Kind.DROP, b"")], "no message was started"),

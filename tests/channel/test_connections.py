@@ -64,32 +64,34 @@ def test_threads_that_open_the_first_channel_at_once_share_one_connection(
 
 
 def test_a_connection_that_no_channel_needs_closes_and_the_next_channel_opens_another() -> None:
-    with configured(channel={"idleConnection": "0.1 s"}):
-        with Channel.start_service_point_thread(HERE) as place:
-            for number in range(2):
-                with Channel.open_initiator_channel(place.address, None, "x") as initiator:
-                    initiator.write(number)
-                    with place.open_responder_channel(None, "x", timeout=PATIENCE_S) as responder:
-                        assert responder.read(timeout=PATIENCE_S) == number
-                eventually(lambda: place.statistics().connections == 0)
-                assert at(place.address.port) not in connections._places
+    with (
+        configured(channel={"idleConnection": "0.1 s"}),
+        Channel.start_service_point_thread(HERE) as place,
+    ):
+        for number in range(2):
+            with Channel.open_initiator_channel(place.address, None, "x") as initiator:
+                initiator.write(number)
+                with place.open_responder_channel(None, "x", timeout=PATIENCE_S) as responder:
+                    assert responder.read(timeout=PATIENCE_S) == number
+            eventually(lambda: place.statistics().connections == 0)
+            assert place.address not in connections._places
 
 
 def test_a_connection_with_a_silent_channel_is_not_idle() -> None:
-    with configured(channel={"idleConnection": "0.1 s"}):
-        with Channel.start_service_point_thread(HERE) as place:
-            with (
-                Channel.open_initiator_channel(place.address, None, "silent") as initiator,
-                place.open_responder_channel(None, "silent", timeout=PATIENCE_S) as responder,
-                Channel.start_service_point_thread(HERE) as other,
-            ):
-                # Two idle connections would have closed by the time this one is.
-                for _ in range(2):
-                    Channel.open_initiator_channel(other.address, None, "x").abort("enough")
-                    eventually(lambda: other.statistics().connections == 1)
-                    eventually(lambda: other.statistics().connections == 0)
-                initiator.write(b"still here")
-                assert responder.read(timeout=PATIENCE_S) == b"still here"
+    with (
+        configured(channel={"idleConnection": "0.1 s"}),
+        Channel.start_service_point_thread(HERE) as place,
+        Channel.open_initiator_channel(place.address, None, "silent") as initiator,
+        place.open_responder_channel(None, "silent", timeout=PATIENCE_S) as responder,
+        Channel.start_service_point_thread(HERE) as other,
+    ):
+        # Two idle connections have closed by the time that this one would be.
+        for _ in range(2):
+            Channel.open_initiator_channel(other.address, None, "x").abort("enough")
+            eventually(lambda: other.statistics().connections == 1)
+            eventually(lambda: other.statistics().connections == 0)
+        initiator.write(b"still here")
+        assert responder.read(timeout=PATIENCE_S) == b"still here"
 
 
 def test_a_cut_ends_all_channels_of_the_connection_and_names_what_is_unconfirmed(

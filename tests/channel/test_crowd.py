@@ -6,16 +6,19 @@ import gc
 import statistics
 import time
 import tracemalloc
-from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from channel import ChannelPoint, ChannelServicePoint
 from compoint.core.framing import HEADER, Kind
 from compoint.core.greeting import Mode
 from compoint.limits import FIRST_CREDIT_BYTES, KIB
 from compoint.testing import ScriptedPeer, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from channel import ChannelPoint, ChannelServicePoint
 
 CROWD: Final = 10_000
 MOST_BYTES: Final = 4 * KIB

@@ -38,7 +38,7 @@ def test_every_error_is_offered_by_its_module() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind, also",
+    ("kind", "also"),
     [
         ("AddressError", ValueError),
         ("ConfigError", ValueError),
@@ -58,16 +58,14 @@ def test_an_error_is_also_the_standard_one_that_scripts_catch(
 
 
 @pytest.mark.parametrize(
-    "blamed, kinds",
+    ("blamed", "kinds"),
     [
         (UsageError, "AddressError ConfigError ClosedError BusyError ShadowedPackageError"),
         (PeerError, "FrameError TooLargeError MessageError VersionError"),
         (BrokenError, "ConnectError SessionLostError"),
     ],
 )
-def test_errors_are_sorted_by_who_is_to_blame(
-    blamed: type[ComPointException], kinds: str
-) -> None:
+def test_errors_are_sorted_by_who_is_to_blame(blamed: type[ComPointException], kinds: str) -> None:
     below = {kind.__name__ for kind in KINDS if issubclass(kind, blamed) and kind is not blamed}
     assert below == set(kinds.split())
 
@@ -78,7 +76,9 @@ def test_the_end_and_a_timeout_are_nobodys_fault() -> None:
         assert not issubclass(kind, (UsageError, PeerError, BrokenError))
 
 
-@pytest.mark.parametrize("kind", [UsageError, BusyError, ConnectError, EndOfMessages, PointTimeout, RefusedError])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind", [UsageError, BusyError, ConnectError, EndOfMessages, PointTimeout, RefusedError]
+)
 def test_what_never_left_is_not_sent(kind: type[ComPointException]) -> None:
     assert kind("x").fate is Fate.NOT_SENT
 

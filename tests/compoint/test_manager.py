@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -27,6 +25,10 @@ from compoint.drive.lifetime import lifetime
 from compoint.limits import EXIT_S, MESSAGE_BYTES
 from compoint.memory import MemoryOpener
 from compoint.testing import Background
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 PATIENCE_S: Final = 10.0
 HERE: Final = ComPointAddress("tcp", 0)
@@ -52,9 +54,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         folder.mkdir()
         (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: pigeon-post\nVersion: 1.0\n")
         lines = [f"{name} = {value}" for name, value in entries.items()]
-        (folder / "entry_points.txt").write_text(
-            "\n".join(["[compoint.transports]", *lines, ""])
-        )
+        (folder / "entry_points.txt").write_text("\n".join(["[compoint.transports]", *lines, ""]))
         monkeypatch.syspath_prepend(tmp_path)
 
     yield install
@@ -65,11 +65,13 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
 def exchange(address: ComPointAddress) -> object:
     """What a responder at this address reads when an initiator writes a dict."""
-    with ComManager.com_point(COMPOINT_SERVER, address) as server:
-        with ComManager.com_point(COMPOINT_INITIATOR, server.address) as initiator:
-            initiator.write({"text": "hello"})
-            with server.accept(timeout=PATIENCE_S) as responder:
-                return responder.read(timeout=PATIENCE_S)
+    with (
+        ComManager.com_point(COMPOINT_SERVER, address) as server,
+        ComManager.com_point(COMPOINT_INITIATOR, server.address) as initiator,
+    ):
+        initiator.write({"text": "hello"})
+        with server.accept(timeout=PATIENCE_S) as responder:
+            return responder.read(timeout=PATIENCE_S)
 
 
 # --- init -------------------------------------------------------------------------------------
@@ -105,12 +107,14 @@ def test_init_with_faults_in_the_file_changes_nothing(tmp_path: Path) -> None:
 def test_init_twice_harms_no_point_that_is_open(tmp_path: Path) -> None:
     ComManager.init()
     opener = ComManager.opener("tcp")
-    with ComManager.com_point(COMPOINT_SERVER, HERE) as server:
-        with ComManager.com_point(COMPOINT_INITIATOR, server.address) as initiator:
-            assert ComManager.init() == ComManager.init()
-            initiator.write(b"still")
-            with server.accept(timeout=PATIENCE_S) as responder:
-                assert responder.read(timeout=PATIENCE_S) == b"still"
+    with (
+        ComManager.com_point(COMPOINT_SERVER, HERE) as server,
+        ComManager.com_point(COMPOINT_INITIATOR, server.address) as initiator,
+    ):
+        assert ComManager.init() == ComManager.init()
+        initiator.write(b"still")
+        with server.accept(timeout=PATIENCE_S) as responder:
+            assert responder.read(timeout=PATIENCE_S) == b"still"
     assert ComManager.opener("tcp") is opener
 
 
@@ -151,14 +155,14 @@ def test_eight_threads_may_begin_at_once() -> None:
 
 @pytest.mark.parametrize("kind", list(ComPointKind))
 def test_an_unknown_protocol_is_answered_with_the_known_ones(kind: Any) -> None:
-    with pytest.raises(AddressError, match="'pigeon'.*known are mail, memory, tcp$"):
+    with pytest.raises(AddressError, match=r"'pigeon'.*known are mail, memory, tcp$"):
         ComManager.com_point(kind, ComPointAddress("pigeon", "loft", 7100))
 
 
 @pytest.mark.parametrize("kind", list(ComPointKind))
 def test_mail_says_that_it_is_not_configured(kind: Any) -> None:
     address = ComPointAddress("mail", "bob@example.org", 25)
-    with pytest.raises(ConfigError, match="'mail' is not configured: .*use tcp") as caught:
+    with pytest.raises(ConfigError, match=r"'mail' is not configured: .*use tcp") as caught:
         ComManager.com_point(kind, address)
     assert caught.value.phase is Phase.CONFIGURE
 
@@ -235,11 +239,13 @@ def test_a_transport_of_another_package_is_found_by_its_entry_point(
 
 def test_channels_run_over_a_transport_of_another_package(install: Callable[..., None]) -> None:
     install(_PIGEONS, pigeon="pigeons:PigeonOpener")
-    with Channel.start_service_point_thread(ComPointAddress("pigeon", 0)) as place:
-        with Channel.open_initiator_channel(place.address, None, "letter") as initiator:
-            initiator.write("coo")
-            with place.open_responder_channel(None, "letter", timeout=PATIENCE_S) as responder:
-                assert responder.read(timeout=PATIENCE_S) == "coo"
+    with (
+        Channel.start_service_point_thread(ComPointAddress("pigeon", 0)) as place,
+        Channel.open_initiator_channel(place.address, None, "letter") as initiator,
+    ):
+        initiator.write("coo")
+        with place.open_responder_channel(None, "letter", timeout=PATIENCE_S) as responder:
+            assert responder.read(timeout=PATIENCE_S) == "coo"
 
 
 def test_a_transport_of_another_package_may_say_that_it_is_not_configured(
@@ -252,7 +258,7 @@ def test_a_transport_of_another_package_may_say_that_it_is_not_configured(
 
 
 @pytest.mark.parametrize(
-    "value, words",
+    ("value", "words"),
     [
         ("pigeons:nest", "makes a int; it must make an Opener"),
         ("pigeons:loft", "'int' object is not callable"),

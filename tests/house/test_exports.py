@@ -92,7 +92,7 @@ def test_a_door_offers_what_its_rooms_hold(door: str) -> None:
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(door + ".")
         for alias in node.names
     }
-    assert module._ROOM_OF == for_checkers
+    assert for_checkers == module._ROOM_OF
     assert sorted(module.__all__) == sorted(for_checkers)
     for name, room in for_checkers.items():
         assert getattr(module, name) is getattr(sys.modules[str(room)], name)

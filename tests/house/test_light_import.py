@@ -51,7 +51,7 @@ def test_a_door_brings_nothing_heavy(door: str) -> None:
 
 def test_the_names_a_script_begins_with_bring_no_codec_and_no_packaging() -> None:
     _, modules = _import("from compoint import ComManager, ComPointAddress, COMPOINT_INITIATOR")
-    heavy = {"msgspec", "ssl", "logging", "importlib.metadata", "email", "rich"}
+    heavy = {"msgspec", "ssl", "socket", "logging", "importlib.metadata", "email", "rich"}
     assert sorted(heavy & set(modules)) == []
 
 

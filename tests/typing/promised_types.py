@@ -9,8 +9,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, assert_type
 
-from channel import Channel, ChannelOptions, ChannelPoint, ChannelServicePoint
-from channel import QueuedChannel, Waiting
+from channel import (
+    Channel,
+    ChannelOptions,
+    ChannelPoint,
+    ChannelServicePoint,
+    QueuedChannel,
+    Waiting,
+)
 from compoint import (
     COMPOINT_INITIATOR,
     COMPOINT_SERVER,

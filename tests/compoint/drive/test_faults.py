@@ -32,7 +32,7 @@ def error(how: How, code: Code = Code.INTERNAL, *, of: Stream | None = None) -> 
 
 
 @pytest.mark.parametrize(
-    "how, code, kind",
+    ("how", "code", "kind"),
     [
         (How.GOODBYE, Code.CLOSED, EndOfMessages),
         (How.REFUSED, Code.BUSY, RefusedError),
@@ -80,7 +80,7 @@ def test_a_refusal_that_may_pass_says_when_to_ask_again() -> None:
 
 
 @pytest.mark.parametrize(
-    "written, confirmed, words, fate",
+    ("written", "confirmed", "words", "fate"),
     [
         (0, 0, "so it was", Fate.DELIVERED),
         (5, 5, "so it was", Fate.DELIVERED),

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from compoint.drive import poller as room
 from compoint.drive.poller import Poller, new_poller
 from compoint.testing import Background
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 PATIENCE_S = 10.0
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from compoint.deadline import clock
 from compoint.drive.pump import Bell, Pump
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PATIENCE_S = 10.0
 

@@ -8,6 +8,7 @@ import signal
 import threading
 
 import pytest
+
 from compoint.drive.waiter import Waiter, acquire_surely
 from compoint.testing import Background
 

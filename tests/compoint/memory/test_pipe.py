@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -22,6 +22,9 @@ from compoint.limits import BACKLOG
 from compoint.memory import MemoryOpener, MemoryWire, memory_pair
 from compoint.memory._pipe import PIPE_BYTES, MemoryListener
 from compoint.testing import Background
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PATIENCE_S = 10.0
 HERE = ComPointAddress("memory", 0)

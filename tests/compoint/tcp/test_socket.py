@@ -6,7 +6,7 @@ import contextlib
 import resource
 import socket
 import sys
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -22,9 +22,13 @@ from compoint import (
     PointTimeout,
 )
 from compoint.deadline import FOR_EVER, Deadline
-from compoint.drive.wire import Wire
 from compoint.tcp import TcpOpener
 from compoint.testing import Background, ScriptedServer, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from compoint.drive.wire import Wire
 
 PATIENCE_S = 10.0
 HERE = ComPointAddress("tcp", 0)
@@ -53,7 +57,7 @@ def full_server() -> Iterator[int]:
 def test_where_nobody_listens_the_error_says_so_and_nothing_was_sent() -> None:
     with ScriptedServer() as server:
         port = server.port
-    with pytest.raises(ConnectError, match="Connection refused.*is the server started") as caught:
+    with pytest.raises(ConnectError, match=r"Connection refused.*is the server started") as caught:
         ComManager.com_point(COMPOINT_INITIATOR, at(port))
     error = caught.value
     assert (error.phase, error.fate, error.point) == (
@@ -63,7 +67,7 @@ def test_where_nobody_listens_the_error_says_so_and_nothing_was_sent() -> None:
 
 
 def test_a_host_that_is_not_known_is_named() -> None:
-    with pytest.raises(ConnectError, match="the host 'nowhere.invalid' is not known") as caught:
+    with pytest.raises(ConnectError, match=r"the host 'nowhere\.invalid' is not known") as caught:
         ComManager.com_point(COMPOINT_INITIATOR, at(7, "nowhere.invalid"))
     assert caught.value.phase is Phase.RESOLVE
 
@@ -80,9 +84,8 @@ def test_a_peer_that_does_not_answer_is_given_up_at_the_deadline() -> None:
 
 
 def test_with_no_time_left_nobody_is_asked() -> None:
-    with ScriptedServer() as server:
-        with pytest.raises(PointTimeout):
-            TcpOpener().connect(at(server.port), Deadline(0))
+    with ScriptedServer() as server, pytest.raises(PointTimeout):
+        TcpOpener().connect(at(server.port), Deadline(0))
 
 
 def test_every_address_of_a_host_is_tried() -> None:
@@ -93,12 +96,11 @@ def test_every_address_of_a_host_is_tried() -> None:
 
 
 def test_without_a_free_descriptor_the_error_says_so() -> None:
-    with ScriptedServer() as server:
-        with no_descriptors_left():
-            with pytest.raises(ConnectError, match="Too many open files"):
-                TcpOpener().connect(at(server.port), FOR_EVER)
-            with pytest.raises(ConnectError, match="Too many open files"):
-                TcpOpener().listen(HERE)
+    with ScriptedServer() as server, no_descriptors_left():
+        with pytest.raises(ConnectError, match="Too many open files"):
+            TcpOpener().connect(at(server.port), FOR_EVER)
+        with pytest.raises(ConnectError, match="Too many open files"):
+            TcpOpener().listen(HERE)
 
 
 def test_visitors_of_a_process_without_a_free_descriptor_are_turned_away() -> None:
@@ -159,7 +161,7 @@ def test_a_port_that_is_taken_is_busy() -> None:
 
 
 @pytest.mark.parametrize(
-    "host, words",
+    ("host", "words"),
     [("192.0.2.1", "cannot listen here"), ("nowhere.invalid", "interface .* is not known")],
 )
 def test_an_interface_that_is_not_ours_cannot_be_listened_at(host: str, words: str) -> None:
