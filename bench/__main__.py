@@ -29,7 +29,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--placement",
-        choices=["free", "one", "both"],
+        choices=["two", "one", "both"],
         default="both",
         help="where the processes run: as the kernel likes, both on one core, or first one"
         " and then the other (default)",

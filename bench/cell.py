@@ -23,13 +23,13 @@ class CellError(Exception):
     """A peer did not come through a measure; the text is one sentence for the table."""
 
 
-def run_cell(measure: Measure, card: Card, scale: Scale, core: int | None) -> Run:
+def run_cell(measure: Measure, card: Card, scale: Scale, cores: tuple[int, int]) -> Run:
     """Measure one peer once; raises CellError if either side fails or takes too long."""
     with (
         tempfile.TemporaryFile("w+") as theirs,
         tempfile.TemporaryFile("w+") as ours,
-        _worker("responder", measure, card, scale, core, theirs) as responder,
-        _worker("initiator", measure, card, scale, core, ours) as initiator,
+        _worker("responder", measure, card, scale, cores[0], theirs) as responder,
+        _worker("initiator", measure, card, scale, cores[1], ours) as initiator,
     ):
         assert responder.stdout is not None
         address = responder.stdout.readline()
@@ -48,7 +48,7 @@ def _worker(
     measure: Measure,
     card: Card,
     scale: Scale,
-    core: int | None,
+    core: int,
     complaints: IO[str],
 ) -> Iterator[subprocess.Popen[str]]:
     """One side, started now and ended, if need be by force, on the way out."""

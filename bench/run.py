@@ -25,18 +25,23 @@ Say = Callable[[str], None]
 class Placement(enum.Enum):
     """Where the two processes of a measurement run."""
 
-    FREE = "free"  # the kernel places them
+    TWO = "two"  # each on a core of its own
     ONE = "one"  # both on one and the same core
 
     @property
-    def core(self) -> int | None:
-        """The core to stay on, the last one this process may use."""
-        return max(os.sched_getaffinity(0)) if self is Placement.ONE else None
+    def cores(self) -> tuple[int, int]:
+        """The cores of the responder and of the initiator.
+
+        Left to itself, the kernel puts two processes that wake each other now on one core,
+        now on two, and every figure has two values.
+        """
+        allowed = sorted(os.sched_getaffinity(0))
+        return allowed[-1], allowed[-1 if self is Placement.ONE else 0]
 
     def __str__(self) -> str:
         if self is Placement.ONE:
             return "both processes on one core"
-        return "the kernel places the processes"
+        return "each process on a core of its own"
 
 
 def chosen(only: re.Pattern[str] | None) -> list[tuple[Measure, list[Card]]]:
@@ -73,6 +78,6 @@ def _run_once(
         results.troubles[measure.key, one.key] = NOT_INSTALLED
         return
     try:
-        results.add(one.key, run_cell(measure, one, scale, placement.core))
+        results.add(one.key, run_cell(measure, one, scale, placement.cores))
     except CellError as trouble:
         results.troubles[measure.key, one.key] = f"failed: {trouble}"

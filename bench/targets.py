@@ -33,7 +33,7 @@ class Target:
     is_at_most: bool
     unit: str
     #: Where it holds; a free core is not to be had when both processes share one.
-    placements: tuple[Placement, ...] = (Placement.FREE, Placement.ONE)
+    placements: tuple[Placement, ...] = (Placement.TWO, Placement.ONE)
 
     def judge(self, measured: float | None) -> Verdict:
         if measured is None:
@@ -81,7 +81,7 @@ def _last_to_first(results: Results) -> float | None:
 
 _RAW = "× raw"
 _ZMQ = "× pyzmq"
-_FREE = (Placement.FREE,)
+_FREE = (Placement.TWO,)
 
 TARGETS = (
     Target(

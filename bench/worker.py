@@ -27,8 +27,8 @@ class Spec:
     role: str
     measure: str
     peer: str
-    #: The core to stay on; None: where the kernel likes.
-    core: int | None
+    #: The core to stay on.
+    core: int
     scale: dict[str, Any]
 
     def to_text(self) -> str:
@@ -39,9 +39,8 @@ def _main(text: str) -> None:
     spec = Spec(**json.loads(text))
     scale = Scale.from_json(spec.scale)
     signal.alarm(scale.limit_s)
-    if spec.core is not None:
-        # Before anything starts a thread, so that all of them stay there.
-        os.sched_setaffinity(0, {spec.core})
+    # Before anything starts a thread, so that all of them stay there.
+    os.sched_setaffinity(0, {spec.core})
     play = measure(spec.measure)
     peer = card(spec.peer).load(play.message_bytes(scale))
     if spec.role == "responder":

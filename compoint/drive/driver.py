@@ -49,9 +49,7 @@ SPIN_S: Final = 0.000_05
 SPIN_PAUSE: Final = 1024
 #: A new connection's first answers are slow anyway.
 SPIN_AFTER: Final = 4
-MAY_SPIN: Final = os.environ.get("COMPOINT_SPIN", "1") != "0" and hasattr(
-    os, "sched_getaffinity"
-)
+MAY_SPIN: Final = os.environ.get("COMPOINT_SPIN", "1") != "0"
 #: How many full receives the pump takes from one wire before it looks at the others.
 SERVE_ROUNDS: Final = 8
 #: Look once, do not wait.
@@ -61,7 +59,7 @@ LOOK: Final = Deadline(0.0)
 @functools.cache
 def _has_cores() -> bool:
     """Whether a peer can run while this process looks for its answer."""
-    return MAY_SPIN and len(os.sched_getaffinity(0)) > 1
+    return MAY_SPIN and (os.cpu_count() or 1) > 1
 
 
 def _never() -> bool:
@@ -210,8 +208,12 @@ class Driver:
             self._unsent = []
             self._lose(fault)
         elif not sent:
-            self.is_stuffed = True
-            if not (self.is_led or self.is_closed):
+            was_stuffed, self.is_stuffed = self.is_stuffed, True
+            if self.is_led:
+                if not was_stuffed:
+                    # The leader waits for input; now it must wait for room, too.
+                    self.wire.wake()
+            elif not self.is_closed:
                 self.pump.arm(self)
         elif len(buffers) == 1 and sent == len(buffers[0]) and not self.is_stuffed:
             self._unsent = []

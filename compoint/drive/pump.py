@@ -17,6 +17,7 @@ import itertools
 import logging
 import math
 import os
+import select
 import socket
 import threading
 from collections import deque
@@ -26,7 +27,6 @@ from typing import Final
 from compoint.deadline import Deadline, clock
 from compoint.drive.driver import Driver
 from compoint.drive.poller import new_poller
-from compoint.drive.waiter import Waiter
 from compoint.drive.wire import Listener
 
 __all__ = ["Bell", "Pump"]
@@ -41,6 +41,7 @@ GATHER_LOOK_S: Final = 0.001
 GATHER_LOOKS: Final = 20
 #: How long a peer that does not close is waited for after a goodbye.
 DRAIN_S: Final = 1.0
+DRAIN_LOOK_S: Final = 0.05
 #: Peers accepted from one listener before others are looked at.
 ACCEPT_ROUNDS: Final = 64
 
@@ -106,7 +107,7 @@ class Pump:
         self._gather_looks = 0
         # Closed connections whose wire is read to its end, and until when at the most.
         self._draining: dict[Driver, float] = {}
-        self._when_drained: Waiter | None = None
+        self._drain_at = 0.0
         # The heap holds numbers only, so that what is forgotten is freed before it is due.
         self._timers: list[tuple[float, int]] = []
         self._calls: dict[int, Timer] = {}
@@ -173,20 +174,23 @@ class Pump:
         self._calls.pop(driver.timer, None)
 
     def drain(self, driver: Driver) -> None:
-        """The connection is over, but its wire is to be read to its end before it is closed."""
-        self._calls.pop(driver.timer, None)
+        """The connection is over, but its wire is to be read to its end before it is closed.
+
+        Looked at now and then, since waking for each would cost more than it is worth.
+        """
+        self.forget(driver)
         self._draining[driver] = clock() + DRAIN_S
-        fd = driver.wire.fileno()
-        self._served[fd] = lambda: self._drain(driver)
-        self._poller.watch(fd, output=False)
-        self._wake_within(2 * DRAIN_S)
+        self._wake_within(2 * DRAIN_LOOK_S)
 
     def finish_draining(self, deadline: Deadline) -> None:
-        """Wait until everything is drained, or the deadline is over."""
-        waiter = Waiter()
-        self._when_drained = waiter
-        if self._draining:
-            waiter.sleep(deadline.remaining_s())
+        """Wait until everything is drained, or the deadline is over. Called at the end."""
+        while self._draining and not deadline.is_over:
+            self._look_at_draining(clock())
+            if self._draining:
+                waiting = select.poll()
+                for driver in list(self._draining):
+                    waiting.register(driver.wire.fileno(), select.POLLIN)
+                waiting.poll(int((deadline.remaining_s() or 0.0) * 1000) + 1)
 
     def drain_all(self) -> None:
         """Close what is being drained, at once."""
@@ -292,7 +296,10 @@ class Pump:
         if self._watched:
             self._look_at_watched()
         if self._draining:
-            self._look_at_draining()
+            now = clock()
+            if now >= self._drain_at:
+                self._drain_at = now + DRAIN_LOOK_S
+                self._look_at_draining(now)
         if self._timers:
             self._run_timers()
 
@@ -312,7 +319,7 @@ class Pump:
         if self._watched:
             return WATCH_S
         if self._draining:
-            return DRAIN_S
+            return DRAIN_LOOK_S
         if self._timers:
             return max(0.0, self._timers[0][0] - clock())
         return None
@@ -343,24 +350,15 @@ class Pump:
                     self._gathering.append(driver)
                     self._gather_looks = GATHER_LOOKS
 
-    def _drain(self, driver: Driver) -> None:
-        if driver.drain():
-            self._end_drain(driver)
-
     def _end_drain(self, driver: Driver) -> None:
         with driver.lock:
             if self._draining.pop(driver, None) is not None:
-                self.forget(driver)
                 driver.wire.close()
-        if not self._draining and self._when_drained is not None:
-            self._when_drained.wake()
 
-    def _look_at_draining(self) -> None:
-        now = clock()
+    def _look_at_draining(self, now: float) -> None:
         for driver, due in list(self._draining.items()):
-            if due > now:
-                return  # they are in the order of their times
-            self._end_drain(driver)
+            if now >= due or driver.drain():
+                self._end_drain(driver)
 
     def _look_at_watched(self) -> None:
         now = clock()

@@ -53,7 +53,7 @@ def test_what_was_not_measured_has_no_figures() -> None:
 
 def test_a_row_shows_each_figure_beside_its_ratio_to_raw() -> None:
     plan = [(measure("round-trip"), [card("raw"), card("zmq-pair")])]
-    text = table(plan, Placement.FREE, FULL, results_of(raw=20.0, zmq_pair=50.0))
+    text = table(plan, Placement.TWO, FULL, results_of(raw=20.0, zmq_pair=50.0))
     assert "| pyzmq PAIR | 50.0 | 2.50 | 50.0 (2.50) | 50.0 (2.50) | – |" in text
 
 
@@ -61,7 +61,7 @@ def test_a_peer_that_is_not_installed_keeps_its_row() -> None:
     results = results_of(raw=20.0)
     results.troubles["round-trip", "websockets"] = NOT_INSTALLED
     plan = [(measure("round-trip"), [card("raw"), card("websockets")])]
-    assert "| websockets.sync | not installed |" in table(plan, Placement.FREE, FULL, results)
+    assert "| websockets.sync | not installed |" in table(plan, Placement.TWO, FULL, results)
 
 
 @pytest.mark.parametrize(

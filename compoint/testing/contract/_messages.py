@@ -28,7 +28,7 @@ from compoint.testing.contract._base import PATIENCE_S, ContractBase, Ends
 __all__ = ["MessagesContract"]
 
 
-class Offer(Streamable):
+class Offer(Streamable, name="contract.Offer"):
     """A typed message of the suite."""
 
     item: str
