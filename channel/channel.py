@@ -120,4 +120,3 @@ def check_correlator(correlator: str) -> None:
             f"a correlator of {size} bytes, allowed are {CORRELATOR_BYTES}", phase=Phase.OPEN,
             hint="send long data as a message",
         )  # fmt: skip
-

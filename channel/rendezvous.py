@@ -83,9 +83,7 @@ class Rendezvous(Generic[Arrival]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def arrive(
-        self, arrival: Arrival, correlator: str, connection: int, now: float
-    ) -> Full | None:
+    def arrive(self, arrival: Arrival, correlator: str, connection: int, now: float) -> Full | None:
         """Queue a channel; returns why it cannot be, or None."""
         bounds = self._bounds
         if len(self._entries) >= bounds.channels:

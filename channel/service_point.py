@@ -344,7 +344,9 @@ class ChannelServicePoint:
             driver.connection.leave(Code.CLOSED, "the service point was stopped")
             if driver.connection.ending is None:
                 driver.flush()
-                driver.move_to(lifetime.pump())
+                # Sending gave the lock up; the last conversation may have ended meanwhile.
+                if not driver.is_closed:
+                    driver.move_to(lifetime.pump())
             else:
                 driver.deliver()
                 driver.shut()

@@ -1,6 +1,6 @@
 """The initiator of a channel: it may come before its responder.
 
-    python examples/channel_initiator.py [tcp://host:7100 [order-17]]
+python examples/channel_initiator.py [tcp://host:7100 [order-17]]
 """
 
 import sys

@@ -1,6 +1,6 @@
 """The responder of channels: one port, and a channel for each order it expects.
 
-    python examples/channel_responder.py [tcp://:7100 [order-18 order-17 ...]]
+python examples/channel_responder.py [tcp://:7100 [order-18 order-17 ...]]
 """
 
 import sys

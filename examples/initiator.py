@@ -1,6 +1,6 @@
 """The initiator of a plain ComPoint: orders something and reads the answers.
 
-    python examples/initiator.py [tcp://host:7100]
+python examples/initiator.py [tcp://host:7100]
 """
 
 import sys

@@ -1,6 +1,6 @@
 """The responder of a plain ComPoint: serves one customer, then ends.
 
-    python examples/responder.py [tcp://:7100]
+python examples/responder.py [tcp://:7100]
 """
 
 import sys

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["CommandFailed", "why"]
 
 
-class CommandFailed(Exception):  # noqa: N818 - named by what it says: the command failed
+class CommandFailed(Exception):
     """The command could not do what it was asked for; its text is the sentence to show.
 
     `for_peer` is what a peer may know of it, which is not how the folders of this machine

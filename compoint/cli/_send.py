@@ -126,9 +126,7 @@ def _await_acceptance(point: ComPoint, out: Output) -> None:
         heard(point, FileAccepted)
 
 
-def _send_pieces(
-    point: ComPoint, pieces: Iterator[bytes], advance: Callable[[int], None]
-) -> str:
+def _send_pieces(point: ComPoint, pieces: Iterator[bytes], advance: Callable[[int], None]) -> str:
     """Send what is in a file; returns its digest."""
     digest = hashlib.sha256()
     for piece in pieces:

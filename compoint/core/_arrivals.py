@@ -44,7 +44,7 @@ class Arrivals(Lives):
         #: The stream whose large message the reader's pieces belong to.
         self._filling: Stream | None = None
 
-    def _take_frame(  # noqa: PLR0913, PLR0917 - the parts of one frame, unpacked once
+    def _take_frame(
         self,
         stream: Stream,
         kind: int,

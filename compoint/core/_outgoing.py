@@ -11,7 +11,7 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from compoint.core.framing import ASK_ACK, HEADER, Kind
-from compoint.limits import GATHER_BYTES, CHUNK_BYTES, MESSAGE_TOLL_BYTES, SMALL_BYTES
+from compoint.limits import CHUNK_BYTES, GATHER_BYTES, MESSAGE_TOLL_BYTES, SMALL_BYTES
 
 if TYPE_CHECKING:
     from compoint.core.codes import Ending

@@ -41,7 +41,9 @@ def open_plain(
     """
     wire = opener.connect(address, deadline)
     ours = greeting_for(settings, mode, wire, address.path)
-    connection = Connection(Side.INITIATOR, ours, clock(), min(wire.greeting_s, settings.greeting_timeout_s))
+    connection = Connection(
+        Side.INITIATOR, ours, clock(), min(wire.greeting_s, settings.greeting_timeout_s)
+    )
     assert connection.plain is not None
     driver = drive(wire, connection, lifetime.pump(), arm=False)
     point = StreamPoint(

@@ -306,7 +306,7 @@ class Pump:
     def _guarded(self, call: Callable[[], object]) -> object:
         try:
             return call()
-        except Exception:
+        except Exception:  # noqa: BLE001
             # One connection's fault must not stop the others.
             _log.exception("internal error in %s; please report it", self.name)
             return None

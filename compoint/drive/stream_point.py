@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from compoint.core.codes import Code, How
 from compoint.core.connection import Connection
-from compoint.core.stream import Stream
+from compoint.core.stream import Item, Stream
 from compoint.deadline import FOR_EVER, Deadline
 from compoint.drive.driver import Driver
 from compoint.drive.faults import error_of, reason_of
@@ -103,20 +103,20 @@ class StreamPoint(ComPoint):
                 hint="let one thread read and hand the messages on",
             )  # fmt: skip
         try:
-            item = self._inbox.popleft() if self._inbox else self._await_item(timeout)
+            item: Item = self._inbox.popleft() if self._inbox else self._await_item(timeout)
             stream = self._stream
             stream.taken += 1
-            size = len(item) if type(item) is bytes else len(item[1])
+            size = len(item) if isinstance(item, bytes) else len(item[1])
             stream.taken_cost += size + _TOLL
             if stream.taken_cost >= stream.grant_at:
                 self._grant()
         finally:
             reading.release()
-        if type(item) is not bytes:
+        if not isinstance(item, bytes):
             return self._decode(item[0], item[1], message_type)
         return item if message_type is None else self._decode(0, item, message_type)
 
-    def _await_item(self, timeout: float | None) -> Any:
+    def _await_item(self, timeout: float | None) -> Item:
         driver = self._driver
         inbox = self._inbox
         with driver.lock:
@@ -135,7 +135,7 @@ class StreamPoint(ComPoint):
                     return inbox.popleft()
             return self._await_item_slowly(timeout)
 
-    def _await_item_slowly(self, timeout: float | None) -> Any:
+    def _await_item_slowly(self, timeout: float | None) -> Item:
         deadline = FOR_EVER if timeout is None else Deadline(timeout)
         driver = self._driver
         stream = self._stream

@@ -31,7 +31,7 @@ class Waiter:
         return True
 
 
-def acquire_surely(lock: threading.Lock) -> None:
+def acquire_surely(lock: threading.Lock) -> bool:
     """Acquire a lock that a `finally` is going to release.
 
     A signal handler that raises while `acquire` waits would leave the lock free and the
@@ -46,3 +46,4 @@ def acquire_surely(lock: threading.Lock) -> None:
             raised = error
     if raised is not None:
         raise raised
+    return True

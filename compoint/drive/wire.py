@@ -147,4 +147,3 @@ class Opener(abc.ABC):
             BusyError: somebody else listens there.
             ConnectError: the address cannot be listened at.
         """
-

@@ -221,9 +221,7 @@ class MemoryOpener(Opener):
 
     def listen(self, address: ComPointAddress) -> Listener:
         with _places_lock:
-            port = address.port or next(
-                itertools.filterfalse(_places.__contains__, _FREE_PORTS), 0
-            )
+            port = address.port or next(itertools.filterfalse(_places.__contains__, _FREE_PORTS), 0)
             if not port or port in _places:
                 raise BusyError(
                     "somebody listens at this port in this process", point=str(address),

@@ -35,7 +35,11 @@ class SocketWire(Wire):
     def send(self, data: bytes | memoryview, /) -> int:
         raise NotImplementedError  # replaced in __init__
 
-    receive = receive_into = send
+    def receive(self, most: int, /) -> bytes:
+        raise NotImplementedError  # replaced in __init__
+
+    def receive_into(self, room: memoryview, /) -> int:
+        raise NotImplementedError  # replaced in __init__
 
     def __init__(self, sock: socket.socket, peer: str, *, is_local: bool) -> None:
         sock.setblocking(False)
@@ -161,7 +165,7 @@ def _wire_of(sock: socket.socket, name: tuple[str, int]) -> SocketWire:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     host, port = name[:2]
     text = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    is_local = host.startswith("127.") or host == "::1" or host.startswith("::ffff:127.")
+    is_local = host == "::1" or host.startswith(("127.", "::ffff:127."))
     return SocketWire(sock, f"tcp://{text}", is_local=is_local)
 
 

@@ -38,7 +38,7 @@ class ScriptedPeer:
     def say(self, data: bytes) -> None:
         self.socket.sendall(data)
 
-    def say_frame(  # noqa: PLR0913 - the fields of a frame
+    def say_frame(
         self, kind: Kind | int, payload: bytes = b"", *, stream: int = 1, ack: int = 0,
         form: int = 0, flags: int = 0, length: int | None = None,
     ) -> None:  # fmt: skip

@@ -330,6 +330,16 @@ def test_who_asked_for_the_status_is_served_after_the_stop_too(
         peer.hear_all()
 
 
+def test_a_conversation_may_end_while_its_service_point_stops() -> None:
+    settings = ComManager.settings().point
+    for _ in range(60):  # without care, one of ten fails
+        with Channel.start_service_point_thread(ComPointAddress("tcp", 0)) as place:
+            address, opener = place.address, ComManager.opener("tcp")
+            with open_plain(opener, address, settings, Deadline(PATIENCE_S), Mode.STATUS) as point:
+                assert point.read(timeout=PATIENCE_S)["queued"] == []
+        assert not place.statistics().is_open
+
+
 def test_a_plain_point_is_sent_to_the_right_door(place: ChannelServicePoint) -> None:
     with ComManager.com_point(COMPOINT_INITIATOR, place.address) as point:
         with pytest.raises(RefusedError, match="open a channel with a correlator") as caught:

@@ -35,9 +35,7 @@ def without_chance(said: str) -> str:
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "memory"])
-def test_the_demo_tells_its_story_and_succeeds(
-    command: Start, file: Path, protocol: str
-) -> None:
+def test_the_demo_tells_its_story_and_succeeds(command: Start, file: Path, protocol: str) -> None:
     started_at = time.monotonic()
     demo = command("demo", "--protocol", protocol, "--file", file)
     assert demo.ends() == 0

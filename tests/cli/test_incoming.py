@@ -32,9 +32,7 @@ def test_until_it_is_stored_nothing_has_its_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, OSError, SystemExit])
-def test_whatever_ends_it_early_nothing_is_left(
-    tmp_path: Path, end: type[BaseException]
-) -> None:
+def test_whatever_ends_it_early_nothing_is_left(tmp_path: Path, end: type[BaseException]) -> None:
     with (  # noqa: PT012 - what the end of the block does is tested
         pytest.raises(end),
         IncomingFile(str(tmp_path), "a", may_overwrite=True) as file,

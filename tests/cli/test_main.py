@@ -168,9 +168,7 @@ def test_a_terminal_of_few_letters_is_no_reason_to_fail(command: Start, tmp_path
 
 
 def test_a_signal_that_is_ignored_stays_ignored(command: Start, tmp_path: Path) -> None:
-    run = command(
-        "receive", "tcp://:0", "--channel", "x", "--into", ".", before="trap '' HUP"
-    )
+    run = command("receive", "tcp://:0", "--channel", "x", "--into", ".", before="trap '' HUP")
     run.says("receiving at")
     place = Path(f"/proc/{run.process.pid}/status")
     if not place.exists():

@@ -89,9 +89,7 @@ def test_ctrl_c_at_the_sender_leaves_no_file(
     assert receive.says(INTERRUPTED)
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_ctrl_c_and_other_signals_at_the_receiver_leave_no_file(
     command: Start, receiver: Start, into: Path, large: str, number: int, code: int
 ) -> None:
@@ -327,9 +325,7 @@ def test_a_receiver_that_closes_instead_of_confirming_is_no_success(
         assert send.ends() == 1
 
 
-def test_a_file_that_shrinks_while_it_is_sent_is_no_success(
-    command: Start, tmp_path: Path
-) -> None:
+def test_a_file_that_shrinks_while_it_is_sent_is_no_success(command: Start, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("text")
     with Channel.start_service_point_thread(ComPointAddress("tcp", 0)) as service_point:
         send = command("send", "a", service_point.address, "--channel", "x")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from decimal import Decimal  # noqa: TC003 - msgspec looks it up at run time
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 

@@ -182,9 +182,9 @@ class _Story:
     def _order(self, customer: Actor, correlator: str) -> None:
         order = orders()[correlator]
         fields = {name: getattr(order, name) for name in order.__struct_fields__}
-        wrote = customer.do(
-            "order", address=self._address, correlator=correlator, order=fields
-        )["order"]
+        wrote = customer.do("order", address=self._address, correlator=correlator, order=fields)[
+            "order"
+        ]
         self._does(customer, f"({customer.place}) opens {correlator} and writes {wrote}")
 
     def _deal(self, customer: Actor, correlator: str) -> None:

@@ -47,7 +47,7 @@ def test_a_sleeper_may_wish_for_more_time_than_there_is(timeout_s: float) -> Non
     assert sleeping.result() is True
 
 
-class _Interrupt(Exception):  # noqa: N818 - stands for KeyboardInterrupt
+class _Interrupt(Exception):
     pass
 
 
