@@ -49,15 +49,16 @@ class SharedConnections:
     ) -> tuple[Driver, Stream]:
         """Announce a channel; it leaves with the first message, or in a moment."""
         while True:
+            is_fresh = True
             if is_dedicated:
                 driver = self._connect(address, deadline)
             else:
-                driver = self._shared(address, deadline)
+                driver, is_fresh = self._shared(address, deadline)
             with driver.lock:
                 connection = driver.connection
-                # The peer may have left a moment ago, and nobody was listening.
-                driver.look()
-                if _takes_channels(driver):
+                # What is wrong with a new connection is told by the channel; it would be
+                # wrong with the next one, too.
+                if is_fresh or _takes_channels(driver):
                     if len(connection.streams) >= CHANNELS_PER_CONNECTION:
                         raise _too_many(address)
                     stream = _announced(driver, correlator)
@@ -66,11 +67,18 @@ class SharedConnections:
             # It was cut between the two steps, or is used up: the next round opens another.
             self._forget(address, driver)
 
-    def _shared(self, address: ComPointAddress, deadline: Deadline) -> Driver:
+    def _shared(self, address: ComPointAddress, deadline: Deadline) -> tuple[Driver, bool]:
+        """The connection that is there, or a new one; whether it is new."""
         place = self._places.setdefault(address, _Place())
         driver = place.driver
-        if driver is not None and _takes_channels(driver):
-            return driver
+        if driver is not None:
+            with driver.lock:
+                # The peer may have left a moment ago, while nobody was listening.
+                driver.look()
+            if _takes_channels(driver):
+                return driver, False
+            # A connection found to be over takes its place with it.
+            place = self._places.setdefault(address, place)
         remaining_s = deadline.remaining_s()
         if not place.opening.acquire(timeout=-1 if remaining_s is None else remaining_s):
             raise PointTimeout(
@@ -79,10 +87,11 @@ class SharedConnections:
             )  # fmt: skip
         try:
             driver = place.driver
-            if driver is None or not _takes_channels(driver):
-                driver = place.driver = self._connect(address, deadline)
-                self._close_when_idle(address, driver)
-            return driver
+            if driver is not None and _takes_channels(driver):
+                return driver, False
+            driver = place.driver = self._connect(address, deadline)
+            self._close_when_idle(address, driver)
+            return driver, True
         finally:
             place.opening.release()
             if place.driver is None and self._places.get(address) is place:

@@ -41,7 +41,7 @@ GATHER_LOOK_S: Final = 0.001
 GATHER_LOOKS: Final = 20
 #: How long a peer that does not close is waited for after a goodbye.
 DRAIN_S: Final = 1.0
-DRAIN_LOOK_S: Final = 0.05
+DRAIN_LOOK_S: Final = 0.01
 #: Peers accepted from one listener before others are looked at.
 ACCEPT_ROUNDS: Final = 64
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-__all__ = ["asleep", "eventually"]
+__all__ = ["asleep", "eventually", "thread_id"]
 
 _LOOK_S: Final = 0.001
 

@@ -249,7 +249,7 @@ def test_what_is_no_whole_number_is_a_fault(faults: Callable[[str], list[str]], 
 @pytest.mark.parametrize(
     ("section", "key", "least", "below", "most", "above"),
     [
-        ("compoint", "maxMessage", "1 KiB", "1023", "1 TiB", "1099511627777"),
+        ("compoint", "maxMessage", "64 KiB", "65535", "1 TiB", "1099511627777"),
         ("compoint", "window", "64 KiB", "65535", "64 MiB", "1073741825"),
         ("compoint", "wideWindow", "1 MiB", "65535", "16 GiB", "17179869185"),
         ("compoint", "connectTimeout", "0.1", "0.09", "1 h", "3600.1"),

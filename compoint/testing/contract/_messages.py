@@ -25,7 +25,7 @@ from compoint.message import Streamable
 from compoint.testing._background import Background
 from compoint.testing.contract._base import PATIENCE_S, ContractBase, Ends
 
-__all__ = ["MessagesContract"]
+__all__ = ["Counter", "MessagesContract", "Offer", "content"]
 
 
 class Offer(Streamable, name="contract.Offer"):
