@@ -159,9 +159,9 @@ class ChannelServicePoint:
         """Wait for an arrival. The lock is held, but not while sleeping."""
         line = self._responders.setdefault(responder.correlator, deque())
         line.append(responder)
-        self._lock.release()
         is_clean = False
         try:
+            self._lock.release()
             responder.waiter.sleep(deadline.remaining_s())
             is_clean = True
         finally:

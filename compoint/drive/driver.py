@@ -9,8 +9,7 @@ one wake-up. When a crowd is waiting, the pump leads, which then is cheaper than
 the lead around.
 
 One lock guards machine and queues; it is never held while bytes are sent, received or
-waited for, nor while user code runs. Sending is combined: whoever finds a sender at work
-leaves its bytes to it.
+waited for, nor while user code runs. Sending is the business of `compoint.drive.sender`.
 
 If an exception (Ctrl-C) strikes between receiving bytes and noting them, the stream of
 bytes can no longer be trusted, and the connection is cut with that as its reason. While
@@ -30,6 +29,7 @@ from compoint.core.codes import Code, Ending, How
 from compoint.core.connection import Connection, Happening
 from compoint.core.stream import Stream
 from compoint.deadline import Deadline, clock
+from compoint.drive.sender import Sender
 from compoint.drive.waiter import Waiter, acquire_surely
 from compoint.limits import RECEIVE_BYTES
 
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Driver", "StreamOwner"]
 
-#: Messages written within this time of the last sending are gathered (design of §5).
-GATHER_S: Final = 0.000_1
 #: From this many sleeping threads on, the pump leads.
 CROWD: Final = 4
 #: How long an answer is looked for before the thread sleeps, if recent ones came so fast.
@@ -76,36 +74,20 @@ class StreamOwner(Protocol):
     def after_fork(self) -> None: ...
 
 
-class Driver:
+class Driver(Sender):
     """One connection in motion."""
 
     def __init__(self, wire: Wire, connection: Connection, pump: Pump) -> None:
-        self.wire = wire
-        self.connection = connection
-        self.pump = pump
-        self.lock = threading.Lock()
+        super().__init__(wire, connection, pump)
         #: Called under the lock for what concerns no single stream's waiters.
         self.on_happening: Callable[[Driver, Happening, Stream | None], None] | None = None
         #: Called under the lock when the wire is given back.
         self.on_closed: Callable[[Driver], object] | None = None
-        #: A thread (or the pump) is waiting on or receiving from the wire.
-        self.is_led = False
         #: Whose thread leads, or led last.
         self.leader: StreamOwner | None = None
-        #: The leader has given up the lock: what it waits for may change behind its back.
-        self._leader_sleeps = False
-        self.followers: list[Waiter] = []
         #: Rounds led so far; the pump sees by it whether anyone is at work here.
         self.rounds = 0
-        self.is_closed = False
         self._is_shutting = False
-        self._shut_later = False
-        self._unsent: list[bytes | memoryview] = []
-        #: The wire takes no more for now.
-        self.is_stuffed = False
-        self._sending = False
-        self._sent_at = 0.0
-        self._wrote_last = False
         self._is_at_risk = False
         self._is_looking = False
         self._onlookers: list[Waiter] = []
@@ -120,142 +102,12 @@ class Driver:
         self.is_watched = False
         self.is_armed = False
         self.armed_output = False
-        self.is_gathering = False
         self.seen_rounds = 0
         self.timer = 0
         self.timer_due = math.inf
 
-    # --- sending ------------------------------------------------------------------------
-
-    @property
-    def is_quiet(self) -> bool:
-        """A message may leave at once: nothing is on its way, and none left just now."""
-        return not (
-            self._wrote_last
-            or self._sending
-            or self._unsent
-            or self.is_closed
-            or self.connection.has_output
-        )
-
-    def send_alone(self, frame: bytes) -> None:
-        """Send one frame now. Lock held; `is_quiet` was true."""
-        self._wrote_last = True
-        self._unsent = [frame]
-        self._send_once()
-        if self._shut_later:
-            self.flush()
-        self._sent_at = clock()
-
-    def push(self) -> None:
-        """A small message was put in line: send it now, or gather it. Lock held.
-
-        The first goes out at once; what follows quickly is gathered until there is
-        enough, until somebody reads or flushes, or until the pump's next look.
-        """
-        if self._wrote_last:
-            if self.is_gathering:
-                return
-            if clock() - self._sent_at < GATHER_S:
-                self.pump.flush_soon(self)
-                return
-        self.flush()
-        self._wrote_last = True
-        self._sent_at = clock()
-
-    def linger(self) -> None:
-        """There is something to send that may wait a moment for company. Lock held."""
-        if not (self.is_gathering or self.is_closed):
-            self.pump.flush_soon(self)
-
-    def flush(self) -> None:
-        """Send what there is, as far as the wire takes it. Lock held, but not throughout."""
-        if self._sending or self.is_closed:
-            return
-        while self._unsent or self.connection.has_output:
-            if not self._unsent:
-                self._unsent = self.connection.take_output()
-            if not self._send_once():
-                break
-        if self._shut_later:
-            self._shut_later = False
-            self.shut()
-
-    def _send_once(self) -> bool:
-        """Send from the front of `_unsent`; whether the wire took anything. The lock is
-        released meanwhile; whoever comes then finds a sender at work and leaves its bytes."""
-        buffers = self._unsent
-        wire = self.wire
-        lock = self.lock
-        fault: OSError | None = None
-        sent = -1
-        self._sending = True
-        lock.release()
-        try:
-            sent = wire.send(buffers[0]) if len(buffers) == 1 else wire.send_many(buffers)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            fault = error
-            sent = 0
-        finally:
-            lock.acquire(False) or acquire_surely(lock)
-            self._sending = False
-            if sent < 0:
-                self.connection.cut("interrupted while bytes were being sent")
-                self.deliver()
-        if fault is not None:
-            self._unsent = []
-            self._lose(fault)
-        elif not sent:
-            was_stuffed, self.is_stuffed = self.is_stuffed, True
-            if self.is_led:
-                if not was_stuffed:
-                    # The leader waits for input; now it must wait for room, too.
-                    self.wire.wake()
-            elif not self.is_closed:
-                self.pump.arm(self)
-        elif len(buffers) == 1 and sent == len(buffers[0]) and not self.is_stuffed:
-            self._unsent = []
-        else:
-            self._note_sent(sent)
-        return sent > 0
-
-    def _note_sent(self, sent: int) -> None:
-        if self.is_stuffed:
-            self.is_stuffed = False
-            for waiter in self.followers:
-                waiter.wake()
-        unsent = self._unsent
-        done = 0
-        while done < len(unsent) and sent >= len(unsent[done]):
-            sent -= len(unsent[done])
-            done += 1
-        del unsent[:done]
-        if sent:
-            unsent[0] = memoryview(unsent[0])[sent:]
-
-    def _lose(self, fault: OSError) -> None:
-        """Sending failed. What the peer said before it left is read first: it may have
-        said goodbye, and then nothing is lost."""
-        if self._leader_sleeps:
-            # The leader finds the same end behind the peer's last words.
-            self.wire.wake()
-            return
-        try:
-            while data := self.wire.receive(RECEIVE_BYTES):
-                self.connection.feed(data, clock())
-        except OSError:
-            pass  # nothing more is here
-        self._note_loss(fault)
-        self.deliver()
-
-    def _note_loss(self, fault: OSError) -> None:
-        if self.connection.peer is None:
-            # Before its greeting nothing was begun that could be lost.
-            self.connection.feed_end()
-        else:
-            self.connection.cut(f"the way to the peer is lost ({fault.strerror or fault})")
+    def itself(self) -> Driver:
+        return self
 
     # --- waiting ------------------------------------------------------------------------
 
@@ -310,8 +162,8 @@ class Driver:
     def _look_on(self) -> None:
         waiter = Waiter()
         self._onlookers.append(waiter)
-        self.lock.release()
         try:
+            self.lock.release()
             waiter.sleep(None)
         finally:
             acquire_surely(self.lock)
@@ -321,13 +173,15 @@ class Driver:
         waiter = Waiter()
         owner.await_news(waiter)
         self.followers.append(waiter)
-        self.lock.release()
         try:
+            self.lock.release()
             waiter.sleep(deadline.remaining_s())
         finally:
-            acquire_surely(self.lock)
-            owner.forget_waiter(waiter)
-            self.followers.remove(waiter)
+            try:
+                acquire_surely(self.lock)
+            finally:
+                owner.forget_waiter(waiter)
+                self.followers.remove(waiter)
 
     @property
     def may_lead_alone(self) -> bool:
@@ -350,8 +204,8 @@ class Driver:
         if self.is_armed:
             self.pump.disarm(self)
         self.leader = owner
-        self.is_led = True
         try:
+            self.is_led = True
             self._round(None)
         finally:
             self._end_lead()
@@ -359,9 +213,9 @@ class Driver:
             self._pass_lead()
 
     def _lead(self, ready: Callable[[], object], deadline: Deadline) -> None:
-        self.is_led = True
         timeout_s: float | None = None
         try:
+            self.is_led = True
             while True:
                 if deadline.ends_at is not None:
                     timeout_s = deadline.remaining_s()
@@ -393,9 +247,9 @@ class Driver:
         fault: OSError | None = None
         data: bytes | int | None = None
         self.rounds += 1
-        self._leader_sleeps = True
-        lock.release()
         try:
+            self._leader_sleeps = True
+            lock.release()
             if timeout_s != 0.0:
                 if self._may_spin and not to_send:
                     data = self._spin(room)
@@ -409,15 +263,17 @@ class Driver:
         except OSError as error:
             fault = error
         finally:
-            lock.acquire(False) or acquire_surely(lock)
-            self._leader_sleeps = False
+            try:
+                lock.acquire(False) or acquire_surely(lock)
+            finally:
+                self._leader_sleeps = False
         if data and room is None:
             connection.feed(data, clock())  # type: ignore[arg-type]
         else:
             self._take(data, fault)
-        self._is_at_risk = False
         if connection.events:
             self.deliver()
+        self._is_at_risk = False
         if connection.has_output or self.is_stuffed:
             if self.answer_may_wait:
                 self.answer_may_wait = False
@@ -584,13 +440,15 @@ class Driver:
     def drain(self) -> bool:
         """Read and drop what the peer still says; whether it has come to its end."""
         try:
-            while self.wire.receive(RECEIVE_BYTES):
-                pass
+            # In portions: a peer that has not heard the goodbye yet may write on and on.
+            for _ in range(SERVE_ROUNDS):
+                if not self.wire.receive(RECEIVE_BYTES):
+                    return True
         except BlockingIOError:
-            return False
-        except OSError:
             pass
-        return True
+        except OSError:
+            return True
+        return False
 
     def move_to(self, pump: Pump) -> None:
         """Another pump takes over. Lock held."""

@@ -158,7 +158,7 @@ class StreamPoint(ComPoint):
 
     def _grant(self) -> None:
         driver = self._driver
-        with driver.lock:
+        with driver.lock, driver.step():
             driver.connection.grant(self._stream)
             driver.flush()
 
@@ -190,28 +190,48 @@ class StreamPoint(ComPoint):
         driver = self._driver
         stream = self._stream
         with driver.lock:
-            gathered = stream.gathered
-            if gathered is not None and form == stream.gathered_form and cost <= stream.gather_room:
-                # In the middle of a flood: what `Connection.gather` does, without a call.
-                gathered.append(payload)
-                stream.gather_room -= cost
-                stream.out_cost += cost
-                stream.written += 1
-            elif not (
-                cost <= _SMALL_COST
-                and stream.is_open
-                and not stream.is_writing
-                and stream.out_cost + cost <= stream.out_limit
-                and not driver.is_stuffed
-            ):
+            try:
+                gathered = stream.gathered
+                if (
+                    gathered is not None
+                    and form == stream.gathered_form
+                    and cost <= stream.gather_room
+                ):
+                    # In the middle of a flood: what `Connection.gather` does, without a call.
+                    gathered.append(payload)
+                    stream.gather_room -= cost
+                    stream.out_cost += cost
+                    stream.written += 1
+                    return
+                is_written = self._write_at_once(driver, stream, form, payload, cost)
+            except BaseException:
+                # Ctrl-C between two counts: nobody can tell what the peer will get.
+                driver.connection.cut("interrupted in the middle of a write")
+                driver.deliver()
+                raise
+            if not is_written:
                 self._write_waiting(form, payload, Deadline(timeout))
-            elif driver.is_quiet:
-                driver.send_alone(driver.connection.frame(stream, form, payload))
-            else:
-                if gathered is not None:
-                    driver.flush()
-                driver.connection.gather(stream, form, payload)
-                driver.push()
+
+    def _write_at_once(
+        self, driver: Driver, stream: Stream, form: int, payload: bytes, cost: int
+    ) -> bool:
+        """Write a small message if nothing is to be waited for; else False."""
+        if (
+            cost > _SMALL_COST
+            or not stream.is_open
+            or stream.is_writing
+            or stream.out_cost + cost > stream.out_limit
+            or driver.is_stuffed
+        ):
+            return False
+        if driver.is_quiet:
+            driver.send_alone(driver.connection.frame(stream, form, payload))
+            return True
+        if stream.gathered is not None:
+            driver.flush()
+        driver.connection.gather(stream, form, payload)
+        driver.push()
+        return True
 
     def _encode(self, message: Any) -> tuple[int, bytes]:
         from compoint.message import encode  # noqa: PLC0415 - msgspec only when it is needed
@@ -248,21 +268,23 @@ class StreamPoint(ComPoint):
         self._wait_to_write(lambda: connection.peer is not None, deadline)
         self._check_size(connection, size)
         self._wait_to_write(lambda: self._may_send(_TOLL), deadline)
-        connection.begin(stream, form, size)
         view = memoryview(payload)
         sent = 0
         try:
+            with driver.step():
+                connection.begin(stream, form, size)
             while sent < size:
                 least = min(size - sent, SMALL_BYTES)
                 self._wait_to_write(lambda: self._may_send(least), deadline)  # noqa: B023
                 allowed = stream.out_limit - stream.out_cost
                 end = min(size, sent + CHUNK_BYTES, sent + allowed)
-                connection.more(stream, view[sent:end])
+                with driver.step():
+                    connection.more(stream, view[sent:end])
                 sent = end
                 driver.flush()
         except BaseException:
             # Timeout, close or Ctrl-C: the peer forgets what it has of this message.
-            if stream.is_open and sent < size:
+            if stream.is_open:
                 connection.drop(stream)
                 driver.flush()
             raise
@@ -388,7 +410,8 @@ class StreamPoint(ComPoint):
             if stream.is_writing:
                 # A writer in the middle of a message leaves first, and takes it back.
                 driver.wait_until(lambda: not stream.is_writing, self, deadline)
-            driver.connection.goodbye(stream)
+            with driver.step():
+                driver.connection.goodbye(stream)
             if not self._is_settled():
                 driver.wait_until(self._is_settled, self, deadline)
             self._settle(f"not confirmed within {timeout} s")
