@@ -1,4 +1,4 @@
-"""A program that is interrupted again and again in the middle of its work; prints what became of it.
+"""A program that is interrupted again and again in its work; prints what became of it.
 
 After each interrupt the point must be usable (an answer comes back) or cut with that as
 its reason; never garbled, never stuck.
