@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from compoint.drive.pump import Pump
     from compoint.drive.wire import Wire
 
-__all__ = ["Sender"]
+__all__ = ["Sender", "Step"]
 
 #: Messages written within this time of the last sending are gathered.
 GATHER_S: Final = 0.000_1
