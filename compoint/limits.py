@@ -60,6 +60,15 @@ WINDOW_BYTES: Final = 1 * MIB
 #: much before they read. Beyond it both wait until one reads or a deadline passes.
 WIDE_WINDOW_BYTES: Final = 64 * MIB
 
+# --- patience with a peer that only talks -----------------------------------------------------
+
+#: What a responder holds behind a greeting it has not answered; then it refuses.
+EARLY_BYTES: Final = WINDOW_BYTES
+
+#: Answers a peer may have waiting here without reading them; then it is left. Far more
+#: than a peer in good order can cause, and a bound for one that only ever asks.
+CONTROL_FLOOD_BYTES: Final = 16 * MIB
+
 # --- greeting -------------------------------------------------------------------------------
 
 #: The longest greeting. Read before any trust, so it is small; beyond it: FrameError.

@@ -20,12 +20,10 @@ from compoint.core.greeting import (
     Refusal,
     parse_greeting,
 )
-from compoint.limits import FIRST_CREDIT_BYTES, WINDOW_BYTES
+from compoint.limits import EARLY_BYTES, FIRST_CREDIT_BYTES
 
-__all__ = ["EARLY_BYTES", "Handshake"]
+__all__ = ["Handshake"]
 
-#: What a responder holds behind a greeting it has not answered; then it refuses.
-EARLY_BYTES: Final = WINDOW_BYTES
 #: A peer cannot make this side ask for signs of life more often than this.
 _LEAST_HEARTBEAT_MS: Final = 1000
 

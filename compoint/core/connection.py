@@ -27,30 +27,25 @@ See docs/PROTOCOL.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from compoint.core._handshake import Handshake
 from compoint.core._lives import Event, Happening, Side
 from compoint.core._outgoing import CONNECTION
 from compoint.core.codes import Code, Ending, How
 from compoint.core.framing import Kind
-from compoint.limits import GREETING_S, HEARTBEATS_MISSED, MIB
+from compoint.limits import CONTROL_FLOOD_BYTES, GREETING_S, HEARTBEATS_MISSED
 
 if TYPE_CHECKING:
     from compoint.core.greeting import Greeting
 
 __all__ = [
-    "CONTROL_FLOOD_BYTES",
     "Connection",
     "ConnectionStatistics",
     "Event",
     "Happening",
     "Side",
 ]
-
-#: Answers a peer may have waiting here without reading them; then it is left. Far more
-#: than a peer in good order can cause, and a bound for one that only ever asks.
-CONTROL_FLOOD_BYTES: Final = 16 * MIB
 
 
 @dataclass(frozen=True, slots=True)

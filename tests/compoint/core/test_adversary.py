@@ -29,11 +29,18 @@ from wire_play import (
 
 from compoint.core.assembly import Assembly
 from compoint.core.codes import Code, Ending, How
-from compoint.core.connection import CONTROL_FLOOD_BYTES, Happening, Side
+from compoint.core.connection import Happening, Side
 from compoint.core.framing import ASK_ACK, MAY_SKIP, Kind
 from compoint.core.greeting import Mode
 from compoint.core.stream import Stream
-from compoint.limits import CHUNK_BYTES, CONTROL_BYTES, RECEIVE_BYTES, SKIP_BYTES, SMALL_BYTES
+from compoint.limits import (
+    CHUNK_BYTES,
+    CONTROL_BYTES,
+    CONTROL_FLOOD_BYTES,
+    RECEIVE_BYTES,
+    SKIP_BYTES,
+    SMALL_BYTES,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable

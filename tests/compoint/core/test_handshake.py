@@ -23,13 +23,12 @@ from wire_play import (
     start,
 )
 
-from compoint.core._handshake import EARLY_BYTES
 from compoint.core.codes import Code, Ending, How
 from compoint.core.connection import Connection, Happening, Side
 from compoint.core.foreign import HTTP_ANSWER
 from compoint.core.framing import Kind
 from compoint.core.greeting import Mode, Refusal
-from compoint.limits import GREETING_S
+from compoint.limits import EARLY_BYTES, GREETING_S
 
 GREETED = (Happening.GREETED, None)
 Stage = Callable[..., Scene]
