@@ -152,12 +152,6 @@ class Rendezvous(Generic[Arrival]):
             self.withdraw(arrival)
         return arrivals
 
-    def next_expiry(self) -> float | None:
-        """When `expire` will find something; None: the queue is empty."""
-        for entry in self._entries.values():
-            return entry.arrived_at + self._bounds.age_s
-        return None
-
     def correlators(self, most: int) -> list[str]:
         """Up to `most` correlators that are waiting, for a hint in an error."""
         return [name for name, _ in zip(self._by_correlator, range(most), strict=False)]

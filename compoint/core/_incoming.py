@@ -206,7 +206,6 @@ class Incoming(Arrivals):
         stream = Stream(number, out_limit, FIRST_CREDIT_BYTES)
         stream.correlator = payload[_U64.size :].decode()
         stream.is_claimed = False
-        stream.announced_at = self.heard_at
         self._highest = number
         self.streams[number] = stream
         self.events.append((Happening.ANNOUNCED, stream))

@@ -33,8 +33,6 @@ class Outgoing:
     def __init__(self) -> None:
         #: Why the connection is over; None while it lives. Nothing is said afterwards.
         self.ending: Ending | None = None
-        #: Cost of the small messages put in line since bytes were last taken.
-        self.gathered_cost = 0
         self._out: list[bytes | memoryview] = []
         # Each stream with gathered messages, and perhaps some whose were sealed early.
         self._gathering: list[Stream] = []
@@ -50,7 +48,6 @@ class Outgoing:
         """All bytes for the peer, in order; gathered messages are sealed into frames."""
         if self._gathering:
             self._seal_all()
-        self.gathered_cost = 0
         self._control_bytes = 0
         out, self._out = self._out, []
         return out
@@ -66,20 +63,16 @@ class Outgoing:
         cost = len(payload) + _TOLL
         stream.out_cost += cost
         stream.written += 1
-        self.gathered_cost += cost
+        if stream.gathered_form != form:
+            self._seal(stream)
         if stream.gathered is None:
             stream.gathered = [payload]
             stream.gathered_form = form
             stream.gather_room = min(GATHER_BYTES, stream.out_limit - stream.out_cost)
             self._gathering.append(stream)
-        elif stream.gathered_form == form:
-            stream.gathered.append(payload)
         else:
-            self._seal(stream)
-            stream.gathered = [payload]
-            stream.gathered_form = form
-            stream.gather_room = min(GATHER_BYTES, stream.out_limit - stream.out_cost)
-            self._gathering.append(stream)
+            stream.gathered.append(payload)
+            stream.gather_room -= cost
 
     def frame(self, stream: Stream, form: int, payload: bytes) -> bytes:
         """One small message as the frame that carries it, to be sent at once.

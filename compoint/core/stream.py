@@ -30,7 +30,6 @@ class Stream:
 
     __slots__ = (
         "acked",
-        "announced_at",
         "assembly",
         "correlator",
         "dropped_cost",
@@ -72,7 +71,6 @@ class Stream:
         #: A responder is here (always true but for a queued channel).
         self.is_claimed = True
         self.correlator = ""
-        self.announced_at = 0.0
         #: The shell of this stream; opaque here.
         self.owner: Any = None
         self.is_touched = False

@@ -13,7 +13,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from compoint.deadline import Deadline
 from compoint.drive.driver import Driver
@@ -26,11 +26,6 @@ __all__ = ["Lifetime", "lifetime"]
 
 #: How long the end of the program waits for peers that have not closed their side.
 DRAIN_AT_EXIT_S: Final = 0.2
-
-
-class _Closable(Protocol):
-    def close_at_exit(self) -> None: ...
-    def after_fork(self) -> None: ...
 
 
 class Lifetime:
