@@ -63,7 +63,8 @@ class StreamPoint(ComPoint):
         self._address = address
         self._name = name
         self._wide_window = wide_window
-        self._reading = threading.Lock()
+        #: The thread that is reading; 0: none.
+        self._reader = 0
         self._writers_stuck = 0
         self._is_closing = False
         self._closed_why = "this side closed the point"
@@ -96,13 +97,16 @@ class StreamPoint(ComPoint):
     def read(self, message_type: UnionType, *, timeout: float | None = None) -> Any: ...
 
     def read(self, message_type: Any = None, *, timeout: float | None = None) -> Any:
-        reading = self._reading
-        if not reading.acquire(False):
+        me = threading.get_ident()
+        # No lock: Ctrl-C right after taking it would leave it taken. What is left behind
+        # here by an interrupt of this thread is told from a read that goes on.
+        if self._reader and (self._reader != me or self._is_waited_for()):
             raise BusyError(
                 "another thread is reading here", point=self._name, phase=Phase.READ,
                 hint="let one thread read and hand the messages on",
             )  # fmt: skip
         try:
+            self._reader = me
             item: Item = self._inbox.popleft() if self._inbox else self._await_item(timeout)
             stream = self._stream
             stream.taken += 1
@@ -111,10 +115,14 @@ class StreamPoint(ComPoint):
             if stream.taken_cost >= stream.grant_at:
                 self._grant()
         finally:
-            reading.release()
+            self._reader = 0
         if not isinstance(item, bytes):
             return self._decode(item[0], item[1], message_type)
         return item if message_type is None else self._decode(0, item, message_type)
+
+    def _is_waited_for(self) -> bool:
+        """Whether a thread sleeps here at this moment."""
+        return bool(self.waiters) or (self._driver.is_led and self._driver.leader is self)
 
     def _await_item(self, timeout: float | None) -> Item:
         driver = self._driver
@@ -474,7 +482,7 @@ class StreamPoint(ComPoint):
                 self._driver.flush()
 
     def after_fork(self) -> None:
-        self._reading = threading.Lock()
+        self._reader = 0
         self.waiters = []
         self._receipt = Receipt(0, 0)
 

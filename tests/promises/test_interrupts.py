@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-TURNS = 100
+TURNS = 25
 
 
 def test_an_interrupt_in_the_middle_of_work_leaves_a_point_usable_or_cut() -> None:
