@@ -220,6 +220,25 @@ class Pump:
         else:
             listener.on_ready(None)
 
+    def watch_descriptor(self, fd: int, ready: Callable[[], None], *, output: bool) -> None:
+        """Call `ready` on the thread whenever `fd` is readable (or, if `output`, writable),
+        or broken; replaces what was said of it before."""
+        self._served[fd] = ready
+        self._poller.watch(fd, output=output)
+
+    def rest_descriptor(self, fd: int) -> None:
+        """Listen to `fd` no more for now. A broken one is told of all the same."""
+        self._poller.drop(fd)
+
+    def forget_descriptor(self, fd: int) -> None:
+        """Listen to `fd` no more; called before it is closed."""
+        self._poller.drop(fd)
+        self._served.pop(fd, None)
+
+    def soon(self, call: Callable[[], object]) -> None:
+        """Call this on the thread, as soon as it has time."""
+        self._note(call)
+
     def call_at(self, due: float, call: Timer) -> int:
         """Call at `due`, and again at the time it returns, until that is None.
 
