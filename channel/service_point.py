@@ -18,7 +18,7 @@ from compoint.core.stream import Stream
 from compoint.deadline import Deadline, clock
 from compoint.drive.driver import Driver
 from compoint.drive.lifetime import lifetime
-from compoint.drive.reception import Reception
+from compoint.drive.reception import Reception, serves_path
 from compoint.drive.waiter import Waiter, acquire_surely
 from compoint.errors import ClosedError, Phase, PointTimeout
 from compoint.manager import ComManager
@@ -207,7 +207,7 @@ class ChannelServicePoint:
         elif asking.mode is not Mode.CHANNELS:
             text = "this is a service point: open a channel with a correlator"
             connection.refuse(Code.WRONG_MODE, text)
-        elif self._address.path and asking.path != self._address.path:
+        elif not serves_path(self._address, asking, driver.wire):
             text = f"nobody serves the path {asking.path or '/'!r} here"
             connection.refuse(Code.NO_SUCH_PATH, text)
         elif self._is_stopped:

@@ -27,6 +27,7 @@ from compoint.limits import (
     GIB,
     GREETING_S,
     HEARTBEAT_S,
+    HTTP_GIVE_UP_S,
     IDLE_CONNECTION_S,
     KIB,
     MESSAGE_BYTES,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SETTINGS",
     "ChannelSettings",
+    "HttpSettings",
     "Kind",
     "MailSettings",
     "PointSettings",
@@ -78,7 +80,7 @@ class Kind(Protocol):
     def allowed(self) -> str:
         """What may be written, for the end of an error."""
 
-    def parse(self, text: str) -> int | float | str:
+    def parse(self, text: str) -> int | float | str | bool:
         """The value.
 
         Raises:
@@ -150,6 +152,27 @@ class _Count:
         if not re.fullmatch(r"[0-9]{1,19}", text):
             raise ValueError("is not a whole number")
         return _within(int(text), self.least, self.most)
+
+
+@dataclass(frozen=True, slots=True)
+class _Switch:
+    allowed: ClassVar = "on or off"
+
+    def parse(self, text: str) -> bool:
+        if text not in {"on", "off"}:
+            raise ValueError("is neither on nor off")
+        return text == "on"
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    allowed: ClassVar = "the name of a file that exists; a leading ~ is the home folder"
+
+    def parse(self, text: str) -> str:
+        file = os.path.abspath(os.path.expanduser(text))
+        if not os.path.isfile(file):
+            raise ValueError("is no file")
+        return file
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +322,36 @@ class ChannelSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HttpSettings:
+    """Section `[http]`: how initiators make their requests, and what servers take."""
+
+    streams: bool = field(
+        default=True,
+        metadata=_setting(
+            "streams",
+            _Switch(),
+            "Whether answers may come piece by piece where the way allows it; off: only polls.",
+        ),
+    )
+    ca_file: str = field(
+        default="",
+        metadata=_setting(
+            "caFile",
+            _File(),
+            "The certificates of the authorities that https servers are checked against, as PEM.",
+        ),
+    )
+    give_up_s: float = field(
+        default=HTTP_GIVE_UP_S,
+        metadata=_setting(
+            "giveUp",
+            _Seconds(0.1, _HOUR_S),
+            "How long requests that fail are repeated before the way counts as lost.",
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MailSettings:
     """Section `[mail]`: the three that switch the mail transport on, together or not at all."""
 
@@ -331,6 +384,7 @@ class Settings:
 
     point: PointSettings = PointSettings()
     channel: ChannelSettings = ChannelSettings()
+    http: HttpSettings = HttpSettings()
     #: None: the mail transport is not configured.
     mail: MailSettings | None = None
     #: The absolute paths of the files that were read; empty if there are only defaults.
@@ -351,7 +405,12 @@ class Setting:
     sentence: str
 
 
-_SECTIONS: Final = {"compoint": PointSettings, "channel": ChannelSettings, "mail": MailSettings}
+_SECTIONS: Final = {
+    "compoint": PointSettings,
+    "channel": ChannelSettings,
+    "http": HttpSettings,
+    "mail": MailSettings,
+}
 
 #: Every setting, in the order of `sempconfig.example`.
 SETTINGS: Final = tuple(
@@ -386,6 +445,7 @@ def load(path: str | os.PathLike[str] | None = None) -> Settings:
     return Settings(
         point=PointSettings(**values["compoint"]),
         channel=ChannelSettings(**values["channel"]),
+        http=HttpSettings(**values["http"]),
         mail=MailSettings(**values["mail"]) if values["mail"] else None,
         sources=(file,),
     )

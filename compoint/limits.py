@@ -123,3 +123,106 @@ HEARTBEAT_S: Final = 10.0
 
 #: ... and given up after this many unanswered intervals.
 HEARTBEATS_MISSED: Final = 3
+
+# --- turns: bytes over HTTP exchanges -----------------------------------------------------------
+
+#: The most bytes one turn says; beyond it the session ends. Below the 1 MiB that common web
+#: servers take as a body, large enough to make a request's own cost small.
+TURN_BYTES: Final = 512 * KIB
+
+#: What one side keeps of what it said until the other side has it; then its writers wait.
+TURNS_KEPT_BYTES: Final = 2 * MIB
+
+#: What has arrived at a session and was not taken yet; then its initiator is made to wait.
+TURNS_UNTAKEN_BYTES: Final = 1 * MIB
+
+#: So many bytes received are confirmed at once, without waiting for something to say.
+TURNS_ACK_BYTES: Final = 256 * KIB
+
+#: How long a poll is kept waiting for something to say. Most ways allow 30 s and more;
+#: where one is cut earlier, the next ones are shorter.
+POLL_S: Final = 25.0
+
+#: A silent stream says this often that it is alive.
+STREAM_SIGN_S: Final = 15.0
+
+#: How long a way may take to let the first bytes of a stream pass; then it buffers, and
+#: polls are used.
+STREAM_PROBE_S: Final = 1.0
+
+#: How long a session outlives the time at which its initiator promised to speak again.
+SESSION_GRACE_S: Final = 30.0
+
+#: How long a closed session waits for its initiator to fetch the last words.
+SESSION_LINGER_S: Final = 10.0
+
+#: Sessions of one port; the next one is told to come later.
+SESSIONS: Final = 20_000
+
+#: How many ended sessions are remembered, and how long, so that a late repeat of one's
+#: first request does not begin it again.
+SESSIONS_REMEMBERED: Final = 100_000
+SESSION_REMEMBERED_S: Final = 600.0
+
+#: How long an initiator repeats a request that fails before the way counts as lost.
+HTTP_GIVE_UP_S: Final = 10.0
+
+#: How long what is known about a way (does it buffer, when does it cut) is believed.
+WAY_REMEMBERED_S: Final = 600.0
+
+# --- http ---------------------------------------------------------------------------------------
+
+#: Connections of one HTTP port; the next one is answered 503 and closed. Each waiting one
+#: costs 2 to 3 KiB here and a descriptor.
+HTTP_CONNECTIONS: Final = 10_000
+
+#: The longest head of a request, as most web servers take it; beyond it: 431, and the
+#: connection is closed, as after every answer below.
+HTTP_HEAD_BYTES: Final = 16 * KIB
+
+#: The most lines of a head: reading one costs far more than its bytes. Beyond it: 431.
+HTTP_HEAD_LINES: Final = 100
+
+#: How long a head may take from its first byte (a connection's first one from the
+#: beginning), whether bytes keep coming or not; then 408.
+HTTP_HEAD_S: Final = 10.0
+
+#: How long the body of a request may make no progress; then 408. A stream of our own says
+#: something every STREAM_SIGN_S.
+HTTP_BODY_S: Final = 30.0
+
+#: A body of a known length makes progress only at this many bytes per second. One in chunks
+#: may be a stream whose writer has nothing to say, so a single byte counts.
+HTTP_BODY_RATE: Final = 1 * KIB
+
+#: The line before a chunk, with its extension; beyond it: 400.
+HTTP_CHUNK_LINE_BYTES: Final = 256
+
+#: What a peer may send behind a request that is not answered yet; more is left with the
+#: system, which makes the peer wait.
+HTTP_EARLY_BYTES: Final = 16 * KIB
+
+#: The rest of a body behind an early answer is read and dropped up to this length, so that
+#: the connection can be used again; a longer one ends the connection.
+HTTP_DROPPED_BYTES: Final = 64 * KIB
+
+#: How long a connection is kept without a request; then it is closed without a word. Longer
+#: than clients keep theirs, so that theirs is the first goodbye.
+HTTP_IDLE_S: Final = 75.0
+
+#: How long a peer may take nothing of an answer that is on its way; then it is cut.
+HTTP_TAKE_S: Final = 30.0
+
+#: How long a peer that ended its output is still given an answer; then it counts as gone.
+#: It cannot be told from one that closed, and a poll that nobody takes must end soon.
+HTTP_HALF_CLOSED_S: Final = 1.0
+
+#: How long input is read and dropped behind the last answer: closing over unread input
+#: could destroy the answer on its way.
+HTTP_LINGER_S: Final = 1.0
+
+#: How long answers may still be given and taken when a port is closed; then they are cut.
+HTTP_CLOSE_S: Final = 5.0
+
+#: How exactly the times of HTTP connections are kept.
+HTTP_SWEEP_S: Final = 1.0

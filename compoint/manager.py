@@ -33,6 +33,8 @@ ENTRY_POINTS: Final = "compoint.transports"
 _BUILT_IN: Final = {
     "tcp": ("compoint.tcp", "TcpOpener"),
     "memory": ("compoint.memory", "MemoryOpener"),
+    "http": ("compoint.http", "HttpOpener"),
+    "https": ("compoint.http", "HttpsOpener"),
     "mail": ("mail", "MailOpener"),
 }
 

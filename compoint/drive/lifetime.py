@@ -24,10 +24,6 @@ from compoint.limits import EXIT_S
 __all__ = ["Lifetime", "lifetime"]
 
 
-#: How long the end of the program waits for peers that have not closed their side.
-DRAIN_AT_EXIT_S: Final = 0.2
-
-
 class Lifetime:
     """All drivers, points, servers and the common pump of one process."""
 
@@ -82,7 +78,7 @@ class Lifetime:
             with driver.lock:
                 driver.say_goodbye("the program is ending")
         if self._pump is not None:
-            self._pump.finish_draining(Deadline(DRAIN_AT_EXIT_S))
+            self._pump.finish_draining(Deadline(self._pump.linger_s))
 
     def _points(self) -> list[StreamPoint]:
         streams = [s for d in list(self.drivers) for s in list(d.connection.streams.values())]

@@ -13,7 +13,7 @@ from compoint.core.stream import Stream
 from compoint.deadline import Deadline, clock
 from compoint.drive.driver import Driver
 from compoint.drive.lifetime import lifetime
-from compoint.drive.reception import Reception, drive, greeting_for
+from compoint.drive.reception import Reception, drive, greeting_for, serves_path
 from compoint.drive.stream_point import StreamPoint
 from compoint.drive.wire import Opener
 from compoint.errors import ClosedError, Phase, PointTimeout
@@ -116,7 +116,7 @@ class PlainServer(ServerComPoint):
         if asking.mode is not Mode.PLAIN:
             text = "this is a plain server ComPoint, not a service point for channels"
             connection.refuse(Code.WRONG_MODE, text)
-        elif self._address.path and asking.path != self._address.path:
+        elif not serves_path(self._address, asking, driver.wire):
             text = f"nobody serves the path {asking.path or '/'!r} here"
             connection.refuse(Code.NO_SUCH_PATH, text)
         elif self._is_closed:

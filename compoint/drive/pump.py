@@ -188,9 +188,19 @@ class Pump:
             self._look_at_draining(clock())
             if self._draining:
                 waiting = select.poll()
+                left_s = deadline.remaining_s() or 0.0
                 for driver in list(self._draining):
-                    waiting.register(driver.wire.fileno(), select.POLLIN)
-                waiting.poll(int((deadline.remaining_s() or 0.0) * 1000) + 1)
+                    fd = driver.wire.fileno()
+                    if fd >= 0:
+                        waiting.register(fd, select.POLLIN)
+                    else:
+                        left_s = min(left_s, DRAIN_LOOK_S)
+                waiting.poll(int(left_s * 1000) + 1)
+
+    @property
+    def linger_s(self) -> float:
+        """How long `finish_draining` should be given."""
+        return max((driver.wire.linger_s for driver in list(self._draining)), default=0.0)
 
     def drain_all(self) -> None:
         """Close what is being drained, at once."""

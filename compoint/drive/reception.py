@@ -20,10 +20,11 @@ from compoint.drive.wire import Listener, Wire
 from compoint.limits import UNGREETED
 
 if TYPE_CHECKING:
+    from compoint.address import ComPointAddress
     from compoint.config import PointSettings
     from compoint.drive.pump import Pump
 
-__all__ = ["Reception", "drive", "greeting_for"]
+__all__ = ["Reception", "drive", "greeting_for", "serves_path"]
 
 #: What a server does with a peer that has greeted: welcome it or refuse it. Called with
 #: the driver's lock held.
@@ -39,9 +40,14 @@ def greeting_for(settings: PointSettings, mode: Mode, wire: Wire, path: str = ""
         message_limit=settings.max_message_bytes,
         window=settings.window_bytes,
         heartbeat_ms=round(settings.heartbeat_s * 1000) if wire.has_heartbeat else 0,
-        session=os.urandom(16),
+        session=wire.session or os.urandom(16),
         path=path,
     )
+
+
+def serves_path(address: ComPointAddress, asking: Greeting, wire: Wire) -> bool:
+    """Whether who greets means the server at `address`; one without a path is meant by all."""
+    return wire.finds_path or not address.path or asking.path == address.path
 
 
 def drive(wire: Wire, connection: Connection, pump: Pump, *, arm: bool) -> Driver:
@@ -107,7 +113,11 @@ class Reception:
             self.ungreeted.discard(driver)
             asking = driver.connection.asking
             assert asking is not None
-            self._answer(driver, asking)
+            if driver.wire.peer_session in {None, asking.session}:
+                self._answer(driver, asking)
+            else:
+                text = "the greeting names another session than the requests"
+                driver.connection.refuse(Code.BAD_GREETING, text)
             # A heartbeat may be due before the greeting's time would have been up.
             self._pump.keep_time(driver)
             return

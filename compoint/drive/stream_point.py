@@ -500,5 +500,5 @@ class StreamPoint(ComPoint):
                 credit_bytes=max(0, stream.out_limit - stream.out_cost),
                 is_open=stream.is_open and not self._is_closing,
                 ending="" if stream.ending is None else stream.ending.text,
-                carrier=type(self._driver.wire).__name__,
+                carrier=self._driver.wire.carrier,
             )

@@ -36,8 +36,21 @@ class Wire(abc.ABC):
     has_heartbeat: bool = True
     #: Whether looking again for a few µs can find an answer (another process sends it).
     can_spin: bool = False
+    #: Whether the transport itself has found whom the path names; servers then do not ask.
+    finds_path: bool = False
+    #: The session that this side's greeting names, and the one that the peer's must name,
+    #: where the transport knows them before anybody greets.
+    session: bytes | None = None
+    peer_session: bytes | None = None
+    #: How long the program's end may wait for the peer to take the last words.
+    linger_s: float = 0.2
     #: How long the peer may take for its greeting.
     greeting_s: float = GREETING_S
+
+    @property
+    def carrier(self) -> str:
+        """How the bytes travel at this moment, for people to read."""
+        return type(self).__name__
 
     @abc.abstractmethod
     def send(self, data: bytes | memoryview, /) -> int:
