@@ -151,7 +151,9 @@ class InitiatorTurns(Ledger):
             kind = self._kind_to_say(now)
             if kind is not None:
                 return kind
-        return Kind.POLL if self.is_wanted and self._may_listen else None
+        # Who has ended waits for nothing but the other's end.
+        is_wanted = self.is_wanted or self.is_ended
+        return Kind.POLL if is_wanted and self._may_listen else None
 
     def _kind_to_say(self, now: float) -> Kind | None:
         """How to say what nobody says yet, if there is such."""
@@ -238,8 +240,10 @@ class InitiatorTurns(Ledger):
     def failed(self, kind: Kind, now: float, silent_s: float) -> None:
         """A request came to nothing, after a silence of `silent_s` at its end."""
         self._end(kind)
-        # What the request confirmed may not have been heard.
-        self.told = 0
+        if not self.is_over:
+            # What the request confirmed may not have been heard. Of a session that is over
+            # the responder may know already, and be gone.
+            self.told = 0
         if self.is_open and kind is not Kind.WRITE and silent_s >= _IDLE_CUT_S:
             self._note_idle_cut(kind, silent_s)
         if self.failing_since is None:

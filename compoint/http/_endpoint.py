@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["HttpEndpoint", "HttpListener"]
 
 _KEY: Final = re.compile(r"[0-9a-f]{32}")
+_SECONDS: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 #: A turn with its head.
 _BODY_BYTES: Final = TURN_BYTES + 64
 #: How exactly times are kept.
@@ -110,7 +111,7 @@ class HttpEndpoint:
         self._ticks: dict[int, list[HttpSession]] = {}
         self._tick = self._tick_of(clock())
         self._timer = 0
-        self.gateway = Gateway()
+        self.gateway = Gateway(when_empty=self._look_if_empty)
 
     # --- places -----------------------------------------------------------------------------
 
@@ -147,7 +148,7 @@ class HttpEndpoint:
     @property
     def is_empty(self) -> bool:
         """Nobody is served here any more."""
-        return not (self._places or self._sessions)
+        return not (self._places or self._sessions) and self.gateway.is_empty
 
     def _look_if_empty(self) -> None:
         if self.is_empty:
@@ -164,21 +165,15 @@ class HttpEndpoint:
         request = exchange.request
         if request.headers.get("content-type") == TURNS_TYPE:
             return self._begin_turns(exchange)
-        place = self._place_of(request.path)
-        if place is None:
-            _answer_no_place(exchange)
-            return IGNORE
-        return self.gateway.begin(exchange, place)
+        return self.gateway.begin(exchange, self._place_of(request.path))
 
     def _begin_turns(self, exchange: Exchange) -> Taker:
         headers = exchange.request.headers
-        key = headers.get(SESSION, "")
         try:
-            if not _KEY.fullmatch(key):
-                raise ValueError(f"{SESSION}: 32 hexadecimal digits are due")
+            key = _checked(SESSION, headers.get(SESSION, ""), _KEY)
             ask = Ask(headers.get(ASK, ""))
-            wait_s = min(max(float(headers.get(WAIT, "")), 0.0), _WAIT_MOST_S)
-            age_s = float(headers[OPEN]) if OPEN in headers else None
+            wait_s = min(float(_checked(WAIT, headers.get(WAIT, ""), _SECONDS)), _WAIT_MOST_S)
+            age_s = float(_checked(OPEN, headers[OPEN], _SECONDS)) if OPEN in headers else None
         except ValueError as fault:
             answer_problem(exchange, 400, "bad request", f"a head that is not right: {fault}")
             return IGNORE
@@ -347,6 +342,12 @@ class _Upstream:
 
     def room(self) -> None:
         pass
+
+
+def _checked(name: str, value: str, pattern: re.Pattern[str]) -> str:
+    if not pattern.fullmatch(value):
+        raise ValueError(f"{name} is {value[:40]!r}")
+    return value
 
 
 def _answer_no_place(exchange: Exchange) -> None:

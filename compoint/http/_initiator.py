@@ -95,6 +95,7 @@ class HttpWire(Wire):
         self._couriers = 0
         self._timer = 0
         self._timer_due = 0.0
+        self._linger = 0
         self._upstream_bell = Waiter()
         self._room_bell = Waiter()
 
@@ -369,6 +370,7 @@ class HttpWire(Wire):
             self._couriers -= 1
             is_last = self._couriers == 0 and self._is_closed
         if is_last:
+            lifetime.pump().cancel(self._linger)
             self._requests.close()
 
     def _wake_all(self) -> None:
@@ -473,10 +475,7 @@ class HttpWire(Wire):
         return True
 
     def _say_end(self) -> None:
-        turns = self._turns
-        if not turns.is_ended:
-            turns.is_ended = True
-        turns.is_wanted = True
+        self._turns.is_ended = True
         self._upstream_bell.wake()
         self._go_on()
 
@@ -497,7 +496,7 @@ class HttpWire(Wire):
             self._abort()
         else:
             # The last words are on their way; whoever brings them ends with them.
-            lifetime.pump().call_at(clock() + _LINGER_S, self._abort)
+            self._linger = lifetime.pump().call_at(clock() + _LINGER_S, self._abort)
 
     def _abort(self) -> None:
         with self._lock:
@@ -506,10 +505,10 @@ class HttpWire(Wire):
             lifetime.pump().cancel(self._timer)
             self._wake_all()
             is_last = self._couriers == 0
-        if isinstance(self._http_session, OwnSession):
-            self._http_session.abort()
-        elif is_last:
+        if is_last:
             self._requests.close()
+        elif isinstance(self._http_session, OwnSession):
+            self._http_session.shut()
 
     def close_copy(self) -> None:
         # The couriers are the parent's; their sockets are only given back here.

@@ -134,9 +134,9 @@ class Requests:
         prepared = self._prepare()
         headers = prepared.headers
         headers[ASK] = ask.value
-        headers[WAIT] = f"{plan.wait_s:.3g}"
+        headers[WAIT] = f"{plan.wait_s:.3f}"
         if plan.opens:
-            headers[OPEN] = f"{age_s:.3g}"
+            headers[OPEN] = f"{age_s:.3f}"
         prepared.body = body  # type: ignore[assignment]
         if isinstance(body, bytes):
             headers["Content-Length"] = str(len(body))
@@ -299,7 +299,7 @@ def _words_of(fault: BaseException) -> str:
             inner = next((arg for arg in fault.args if isinstance(arg, BaseException)), None)
         if inner is None:
             break
-        fault = inner  # type: ignore[assignment]
+        fault = inner
     text = getattr(fault, "strerror", None) or str(fault) or type(fault).__name__
     return text[:200]
 

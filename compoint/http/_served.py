@@ -5,9 +5,6 @@ only what the system does not take at once is left to the pump. Everything happe
 connection's lock, except the calls of the endpoint: so the pump works in *steps*, each of
 which ends with a call to be made without the lock, until there is nothing more to do.
 
-A request has its own h11 connection, given a checked head and then the body. What was read
-beyond the body waits here, as input of the next request; an idle connection costs little.
-
     HEAD  -> BODY     a head is here: the endpoint is asked
     BODY  -> WHOLE    the body is here
     WHOLE -> HEAD     the answer was given and taken
@@ -26,29 +23,30 @@ import logging
 import math
 import select
 import socket
+import struct
 import threading
-from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import h11
 
 from compoint.deadline import clock
 from compoint.http._exchange import IGNORE, Exchange, Fields, Request, Taker, problem
-from compoint.http._heads import begun_answer, read_request, whole_answer
-from compoint.http._strict import ChunkGate, Fault, head_end
+from compoint.http._heads import begun_answer, whole_answer
+from compoint.http._outlet import Unsent, send_now, send_rest
+from compoint.http._reader import RequestReader
+from compoint.http._strict import Fault
 from compoint.limits import RECEIVE_BYTES
 
 if TYPE_CHECKING:
     from compoint.http._port import HttpPort
 
-__all__ = ["HttpConnection"]
+__all__ = ["HttpConnection", "ServedExchange"]
 
 _log = logging.getLogger("compoint.http")
 
-#: Buffers that are longer together are handed to the system without joining them.
-_JOIN_BYTES: Final = 32 * 1024
-#: How often output is tried while the pump must not listen: it cannot be asked for room
-#: alone, and unread input (or the end of it) would keep it awake.
+#: How often output is tried while input must not be listened to: the pump cannot be asked
+#: for room alone, and unread input (or the end of it) would keep it awake.
 _TRY_S: Final = 0.01
 
 #: What the pump listens for, as a sum.
@@ -57,6 +55,12 @@ _OUTPUT: Final = 2
 
 #: A call to be made without the lock, and its arguments.
 Step = tuple[Any, ...]
+
+_BEFORE_ANSWER: Final = {h11.IDLE, h11.SEND_RESPONSE}
+_NOT_HALF: Final = {*_BEFORE_ANSWER, h11.DONE, h11.MUST_CLOSE}
+#: For SO_LINGER: closing throws away what was not sent, and tells the peer so.
+_RESET: Final = struct.pack("ii", 1, 0)
+_FAILURE: Final = problem(500, "internal", "an internal error; the log has more")
 
 
 class Phase(enum.Enum):
@@ -69,11 +73,7 @@ class Phase(enum.Enum):
     CLOSED = enum.auto()
 
 
-_BEFORE_ANSWER: Final = {h11.IDLE, h11.SEND_RESPONSE}
-_FAILURE: Final = problem(500, "internal", "an internal error; the log has more")
-
-
-class _Served(Exchange):
+class ServedExchange(Exchange):
     """The verbs of one request; they do nothing once it is no more its connection's."""
 
     __slots__ = ("_connection", "request")
@@ -102,12 +102,13 @@ class _Served(Exchange):
 
 
 class HttpConnection:
-    """One peer. The verbs of an exchange may be called by any thread, all else by the pump."""
+    """One peer. Any thread may call the verbs of an exchange and `leave`; the rest is the
+    pump's."""
 
     __slots__ = (
-        "_exchange", "_gate", "_http", "_input", "_is_ended", "_is_last", "_is_loopback",
-        "_is_paused", "_is_serving", "_lock", "_looked", "_owes_gone", "_owes_room", "_peer",
-        "_phase", "_port", "_socket", "_taker", "_unsent", "_watch", "due",
+        "_exchange", "_is_ended", "_is_last", "_is_loopback", "_is_paused", "_is_serving",
+        "_lock", "_owes_gone", "_owes_room", "_peer", "_phase", "_port", "_reader", "_socket",
+        "_taker", "_unsent", "_watch", "due",
     )  # fmt: skip
 
     def __init__(self, port: HttpPort, sock: socket.socket, host: str, number: int) -> None:
@@ -117,18 +118,13 @@ class HttpConnection:
         self._is_loopback = host == "::1" or host.startswith(("127.", "::ffff:127."))
         self._lock = threading.Lock()
         self._phase = Phase.HEAD
-        self._watch = 0
+        self._reader = RequestReader()
         #: When the peer has been slow for too long. Read by the port without the lock.
         self.due = clock() + port.bounds.head_s
-        #: Read and not yet given to h11, and how much of it is known to hold no whole head.
-        self._input = b""
-        self._looked = 0
         #: Written and not yet taken by the system.
-        self._unsent: deque[memoryview] | None = None
-        self._http: h11.Connection | None = None
-        self._gate: ChunkGate | None = None
+        self._unsent: Unsent | None = None
         #: The request whose answer is not complete, and who is told of it.
-        self._exchange: _Served | None = None
+        self._exchange: ServedExchange | None = None
         self._taker: Taker = IGNORE
         self._owes_gone = False
         self._owes_room = False
@@ -139,8 +135,14 @@ class HttpConnection:
         self._is_last = False
         #: The pump is at it, and will look at everything before it leaves.
         self._is_serving = False
+        self._watch = 0
 
-    # --- the pump -----------------------------------------------------------------------
+    # --- the pump, and the port ---------------------------------------------------------
+
+    def listen(self) -> None:
+        """Begin. Called once the port knows the connection."""
+        with self._lock:
+            self._listen()
 
     def __call__(self) -> None:
         """The socket is ready, or something was left to do."""
@@ -150,11 +152,6 @@ class HttpConnection:
                 self._flush()
             self._receive()
         self._serve()
-
-    def listen(self) -> None:
-        """Begin. Called by the port once it knows the connection."""
-        with self._lock:
-            self._listen()
 
     def on_time(self, now: float) -> None:
         """The peer may have been too slow."""
@@ -166,14 +163,14 @@ class HttpConnection:
                 self._cut()
             elif self._phase is Phase.BODY and self._exchange is not None:
                 self._refuse(Fault(408, "too slow", "the body of the request did not come in time"))
-            elif self._phase is Phase.HEAD and self._input:
+            elif self._phase is Phase.HEAD and self._reader:
                 self._refuse(Fault(408, "too slow", "the head of the request did not come in time"))
             else:
                 self._close()
         self._serve()
 
     def leave(self) -> None:
-        """The port is closed: what is answered now is the last. Called by any thread."""
+        """The port is closed: what is answered now is the last."""
         with self._lock:
             if self._phase is Phase.HEAD:
                 self._close()
@@ -184,15 +181,14 @@ class HttpConnection:
                 self._hand_over()
 
     def cut(self) -> None:
-        """The port is closed, and its patience over."""
+        """The port is closed, and its patience is over."""
         with self._lock:
             self._is_serving = True
-            if self._phase is not Phase.CLOSED:
-                self._cut()
+            self._cut()
         self._serve()
 
     def close_copy(self) -> None:
-        """In a child: nothing but the descriptor is given back; the lock may be held for ever."""
+        """In a child: give back the descriptor and nothing else; the lock may be held."""
         self._phase = Phase.CLOSED
         self._socket.close()
 
@@ -207,7 +203,8 @@ class HttpConnection:
                         self._listen()
                         return
                 step[0](*step[1:])
-            except Exception:
+            except Exception:  # noqa: BLE001
+                # One request's fault must not stop the others.
                 _log.exception("internal error at an HTTP request; please report it")
                 with self._lock:
                     self._fail()
@@ -220,10 +217,14 @@ class HttpConnection:
         if self._owes_room and self._unsent is None:
             self._owes_room = False
             return (self._taker.room,)
-        if self._phase is Phase.HEAD:
-            return self._read_head()
-        if self._phase is Phase.BODY and not self._is_paused:
-            return self._read_body()
+        try:
+            if self._phase is Phase.HEAD:
+                return self._read_head()
+            if self._phase is Phase.BODY and not self._is_paused:
+                return self._read_body()
+        except Fault as fault:
+            self._refuse(fault)
+            return self._next_step()
         return None
 
     # --- input --------------------------------------------------------------------------
@@ -233,9 +234,10 @@ class HttpConnection:
             if not self._watch and self._phase is not Phase.CLOSED and self._is_broken():
                 self._cut()
             return
+        bounds = self._port.bounds
         most = RECEIVE_BYTES
         if self._phase is Phase.WHOLE:
-            most = self._port.bounds.early_bytes - len(self._input)
+            most = bounds.early_bytes - len(self._reader)
         try:
             data = self._socket.recv(most)
         except BlockingIOError:
@@ -248,11 +250,11 @@ class HttpConnection:
             if self._phase is Phase.LINGER:
                 self._close()
             elif self._phase is Phase.WHOLE and self._unsent is None:
-                self.due = clock() + self._port.bounds.half_closed_s
+                self.due = clock() + bounds.half_closed_s
         elif self._phase is not Phase.LINGER:
-            if self._phase is Phase.HEAD and not self._input:
-                self.due = min(self.due, clock() + self._port.bounds.head_s)
-            self._input += data
+            if self._phase is Phase.HEAD and not self._reader:
+                self.due = min(self.due, clock() + bounds.head_s)
+            self._reader.feed(data)
 
     def _takes_input(self) -> bool:
         if self._is_ended or self._phase is Phase.CLOSED:
@@ -260,7 +262,7 @@ class HttpConnection:
         if self._phase is Phase.BODY:
             return not self._is_paused
         if self._phase is Phase.WHOLE:
-            return len(self._input) < self._port.bounds.early_bytes
+            return len(self._reader) < self._port.bounds.early_bytes
         return True
 
     def _is_broken(self) -> bool:
@@ -271,87 +273,52 @@ class HttpConnection:
 
     def _read_head(self) -> Step | None:
         bounds = self._port.bounds
-        data = self._input
-        while data.startswith(b"\r\n"):  # RFC 9112 §2.2
-            data = self._input = data[2:]
-            self._looked = 0
-        end = 0
-        try:
-            if data:
-                end = head_end(data, self._looked, bounds.head_bytes, bounds.head_lines)
-                self._looked = len(data)
-            if not end:
-                if self._is_ended:
-                    self._close()
-                return None
-            self._http = h11.Connection(h11.SERVER, bounds.head_bytes)
-            request = read_request(
-                self._http, data[:end], self._peer, is_loopback=self._is_loopback
-            )  # fmt: skip
-        except Fault as fault:
-            self._refuse(fault)
+        request = self._reader.head(
+            self._peer, bounds.head_bytes, bounds.head_lines, is_loopback=self._is_loopback
+        )
+        if request is None:
+            if self._is_ended:
+                self._cut()
             return None
-        self._input = data[end:]
-        self._looked = 0
         self._phase = Phase.BODY
         self.due = clock() + bounds.body_s
-        if "transfer-encoding" in request.headers:
-            self._gate = ChunkGate()
-        self._exchange = exchange = _Served(self, request)
+        self._exchange = exchange = ServedExchange(self, request)
         self._port.requests += 1
         return (self._begin, exchange)
 
-    def _begin(self, exchange: _Served) -> None:
+    def _begin(self, exchange: ServedExchange) -> None:
         taker = self._port.endpoint.begin(exchange)
         with self._lock:
             if self._exchange is exchange or self._owes_gone:
                 self._taker = taker
 
     def _read_body(self) -> Step | None:
-        assert self._http is not None
-        http = self._http
-        try:
-            while True:
-                event = http.next_event()
-                if type(event) is h11.Data:
-                    self._hurry_on(len(event.data))
-                    if self._exchange is not None:
-                        return (self._taker.piece, bytes(event.data))
-                elif type(event) is h11.EndOfMessage:
-                    return self._be_whole()
-                elif self._input:
-                    data, self._input = self._input, b""
-                    if self._gate is not None:
-                        self._gate.check(data)
-                    http.receive_data(data)
-                else:
-                    break
-        except Fault as fault:
-            self._refuse(fault)
-        except h11.RemoteProtocolError as error:
-            self._refuse(Fault(400, "bad request", str(error).partition(":")[0]))
+        while piece := self._reader.body():
+            self._hurry_on(len(piece))
+            if self._exchange is not None:
+                return (self._taker.piece, piece)
+        if piece is not None:
+            return self._be_whole()
+        http = self._reader.http
+        assert http is not None
+        if self._is_ended:
+            self._cut()
+        elif http.they_are_waiting_for_100_continue:
+            go_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
+            self._put([http.send(go_on)])
         else:
-            if self._is_ended:
-                self._cut()
-            elif http.they_are_waiting_for_100_continue:
-                go_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
-                self._put([http.send(go_on)])
-            else:
-                return None
-        return self._next_step()  # the Taker may have to be told
+            return None
+        return self._next_step()
 
     def _hurry_on(self, size: int) -> None:
         """Bytes of the body have come: the peer has more time."""
         bounds = self._port.bounds
         latest = clock() + bounds.body_s
-        if self._gate is None:
+        if not self._reader.is_chunked:
             latest = min(latest, self.due + size / bounds.body_rate)
         self.due = latest
 
     def _be_whole(self) -> Step | None:
-        assert self._http is not None
-        # Pipelined requests may have been given to h11 with the end of the body.
-        self._input = self._http.trailing_data[0] + self._input
         self._phase = Phase.WHOLE
         if self._exchange is None:
             self._finish()
@@ -361,62 +328,31 @@ class HttpConnection:
 
     # --- the verbs of an exchange -------------------------------------------------------
 
-    def answer(self, exchange: _Served, status: int, headers: Fields, body: bytes) -> None:
-        with self._lock:
-            if self._exchange is not exchange:
-                return
-            assert self._http is not None
-            before = self._http.our_state
-            try:
-                parts = whole_answer(
-                    self._http, status, headers, body,
-                    is_head=exchange.request.method == "HEAD", is_last=self._must_end(),
-                )  # fmt: skip
-            except (h11.LocalProtocolError, ValueError):
-                self._fail_answer(before)
-            else:
-                self._settle(parts)
+    def answer(self, exchange: ServedExchange, status: int, headers: Fields, body: bytes) -> None:
+        is_head = exchange.request.method == "HEAD"
 
-    def start(self, exchange: _Served, status: int, headers: Fields) -> None:
-        with self._lock:
-            if self._exchange is not exchange:
-                return
-            assert self._http is not None
-            before = self._http.our_state
-            try:
-                self._put(begun_answer(self._http, status, headers, is_last=self._is_last))
-            except (h11.LocalProtocolError, ValueError):
-                self._fail_answer(before)
-            self._hand_over()
+        def write(http: h11.Connection) -> list[bytes]:
+            is_last = self._must_end()
+            return whole_answer(http, status, headers, body, is_head=is_head, is_last=is_last)
 
-    def send(self, exchange: _Served, data: bytes) -> bool:
-        with self._lock:
-            if self._exchange is not exchange:
-                return True
-            assert self._http is not None
-            if exchange.request.method == "HEAD":
-                return True
-            try:
-                self._put(self._http.send_with_data_passthrough(h11.Data(data)) or [])
-            except h11.LocalProtocolError:
-                self._fail_answer(self._http.our_state)
-            self._owes_room = self._exchange is exchange and self._unsent is not None
-            self._hand_over()
-            return not self._owes_room
+        self._give(exchange, write, is_end=True)
 
-    def end(self, exchange: _Served) -> None:
-        with self._lock:
-            if self._exchange is not exchange:
-                return
-            assert self._http is not None
-            try:
-                last = self._http.send(h11.EndOfMessage())
-            except h11.LocalProtocolError:
-                self._fail_answer(self._http.our_state)
-            else:
-                self._settle([last] if last else [])
+    def start(self, exchange: ServedExchange, status: int, headers: Fields) -> None:
+        self._give(
+            exchange, lambda http: begun_answer(http, status, headers, is_last=self._is_last)
+        )
 
-    def pause(self, exchange: _Served, *, is_paused: bool) -> None:
+    def send(self, exchange: ServedExchange, data: bytes) -> bool:
+        if exchange.request.method == "HEAD":
+            return True
+        return self._give(
+            exchange, lambda http: http.send_with_data_passthrough(h11.Data(data)) or []
+        )
+
+    def end(self, exchange: ServedExchange) -> None:
+        self._give(exchange, lambda http: [http.send(h11.EndOfMessage())], is_end=True)
+
+    def pause(self, exchange: ServedExchange, *, is_paused: bool) -> None:
         with self._lock:
             if self._exchange is not exchange or self._is_paused is is_paused:
                 return
@@ -428,24 +364,57 @@ class HttpConnection:
 
     # --- output -------------------------------------------------------------------------
 
+    def _give(
+        self,
+        exchange: ServedExchange,
+        write: Callable[[h11.Connection], list[bytes]],
+        *,
+        is_end: bool = False,
+    ) -> bool:
+        """Write a part of the answer, or its end; False: the system has not taken it all."""
+        with self._lock:
+            if self._exchange is not exchange:
+                return True
+            http = self._h11()
+            before = http.our_state
+            try:
+                parts = write(http)
+            except (h11.LocalProtocolError, ValueError):
+                _log.exception("internal error at an HTTP answer; please report it")
+                if before is h11.SEND_RESPONSE:
+                    self._reader.done()  # its h11 is of no use any more, and nothing was sent
+                self._fail()
+                self._hand_over()
+            else:
+                if is_end:
+                    self._settle(parts)
+                else:
+                    self._put(parts)
+                    self._owes_room = self._exchange is exchange and self._unsent is not None
+                    self._hand_over()
+            return self._unsent is None
+
+    def _h11(self) -> h11.Connection:
+        http = self._reader.http
+        assert http is not None
+        return http
+
     def _must_end(self) -> bool:
         """Whether an answer given now is the connection's last."""
         if self._is_last or self._phase is Phase.WHOLE:
             return self._is_last
         assert self._exchange is not None
-        assert self._http is not None
         length = self._exchange.request.headers.get("content-length", "0")
         return (
-            self._gate is not None
+            self._reader.is_chunked
             or int(length) > self._port.bounds.dropped_bytes
-            or self._http.they_are_waiting_for_100_continue
+            or self._h11().they_are_waiting_for_100_continue
         )
 
     def _settle(self, parts: list[bytes]) -> None:
         """The answer is complete with these buffers."""
-        assert self._http is not None
         is_more = self._is_paused or self._is_ended
-        self._is_last = self._must_end() or self._http.our_state is not h11.DONE
+        self._is_last = self._must_end() or self._h11().our_state is not h11.DONE
         self._exchange = None
         self._taker = IGNORE
         self._owes_room = False
@@ -453,76 +422,52 @@ class HttpConnection:
         self._put(parts)
         if self._phase is Phase.WHOLE or self._is_last:
             self._finish()
-        self._hand_over(is_more=is_more or bool(self._input))
+        self._hand_over(is_more=is_more or bool(self._reader))
 
     def _finish(self) -> None:
-        """The answer was given: when it is taken, the next request is read, or none."""
+        """The answer was given: once it is taken, the next request is read, or none."""
         if self._unsent is not None or self._phase in {Phase.LINGER, Phase.CLOSED}:
             return
-        self._http = None
-        self._gate = None
         bounds = self._port.bounds
+        self._reader.done()
         if not self._is_last:
             self._phase = Phase.HEAD
-            self.due = clock() + (bounds.head_s if self._input else bounds.idle_s)
+            self.due = clock() + (bounds.head_s if self._reader else bounds.idle_s)
             return
-        self._input = b""
-        if self._is_ended:
-            self._close()
-            return
+        self._reader.drop()
         try:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError:
+            self._is_ended = True
+        if self._is_ended:
             self._close()
-            return
-        self._phase = Phase.LINGER
-        self.due = clock() + bounds.linger_s
+        else:
+            self._phase = Phase.LINGER
+            self.due = clock() + bounds.linger_s
 
     def _put(self, parts: list[bytes]) -> None:
-        """Send this, or keep what the system does not take."""
         if self._unsent is not None:
             self._unsent.extend(map(memoryview, parts))
-            return
-        size = sum(map(len, parts))
-        if not size or self._phase is Phase.CLOSED:
-            return
-        try:
-            if len(parts) == 1 or size <= _JOIN_BYTES:
-                parts = [b"".join(parts)]
-                sent = self._socket.send(parts[0])
-            else:
-                sent = self._socket.sendmsg(parts)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self._cut()
-            return
-        if sent < size:
-            self._unsent = deque()
-            for part in parts:
-                if sent < len(part):
-                    self._unsent.append(memoryview(part)[sent:])
-                sent = max(0, sent - len(part))
-            self.due = clock() + self._port.bounds.take_s
+        elif self._phase is not Phase.CLOSED:
+            try:
+                self._unsent = send_now(self._socket, parts)
+            except OSError:
+                self._cut()
+            if self._unsent is not None:
+                self.due = clock() + self._port.bounds.take_s
 
     def _flush(self) -> None:
-        unsent = self._unsent
-        assert unsent is not None
+        assert self._unsent is not None
+        bounds = self._port.bounds
         try:
-            while unsent:
-                sent = self._socket.send(unsent[0])
-                self.due = clock() + self._port.bounds.take_s
-                if sent < len(unsent[0]):
-                    unsent[0] = unsent[0][sent:]
-                    return
-                unsent.popleft()
-        except BlockingIOError:
-            return
+            if send_rest(self._socket, self._unsent):
+                self.due = clock() + bounds.take_s
         except OSError:
             self._cut()
             return
+        if self._unsent:
+            return
         self._unsent = None
-        bounds = self._port.bounds
         if self._exchange is None and (self._phase is Phase.WHOLE or self._is_last):
             self._finish()
         elif self._phase is Phase.BODY:
@@ -535,23 +480,16 @@ class HttpConnection:
     def _refuse(self, fault: Fault) -> None:
         """The peer broke HTTP or was too slow."""
         self._port.count_broken()
-        http = self._http
-        is_due = http is None or http.our_state in _BEFORE_ANSWER
-        self._end(fault.answer if is_due else None)
+        self._end(fault.answer if self._is_answer_due() else None)
 
     def _fail(self) -> None:
         """An internal error, logged already."""
-        http = self._http
-        is_due = http is None or http.our_state in _BEFORE_ANSWER
-        self._end(_FAILURE if is_due and self._exchange is not None else None)
+        is_due = self._exchange is not None and self._is_answer_due()
+        self._end(_FAILURE if is_due else None)
 
-    def _fail_answer(self, before: object) -> None:
-        """The endpoint gave an answer that cannot be written; before that, h11 stood there."""
-        _log.exception("internal error at an HTTP answer; please report it")
-        if before is h11.SEND_RESPONSE:
-            self._http = None  # it is of no use any more, and nothing was sent
-        self._fail()
-        self._hand_over()
+    def _is_answer_due(self) -> bool:
+        http = self._reader.http
+        return http is None or http.our_state in _BEFORE_ANSWER
 
     def _end(self, answer: tuple[int, dict[str, str], bytes] | None) -> None:
         """Give this answer, if any, and end the connection."""
@@ -561,12 +499,12 @@ class HttpConnection:
         self._lose()
         self._is_last = True
         self._phase = Phase.WHOLE
-        self._input = b""
+        self._reader.drop()
         if answer is not None:
-            http = self._http or h11.Connection(h11.SERVER)
+            http = self._reader.http or h11.Connection(h11.SERVER)
             self._put(whole_answer(http, *answer, is_head=False, is_last=True))
         elif is_half:
-            self._close()  # half an answer must not look like a whole one
+            self._close()
         self._finish()
 
     def _lose(self) -> None:
@@ -579,7 +517,7 @@ class HttpConnection:
 
     def _cut(self) -> None:
         """The peer left or was too slow."""
-        if self._exchange is not None or self._unsent is not None or self._input:
+        if self._exchange is not None or self._unsent is not None or self._reader:
             self._port.count_broken()
         self._lose()
         self._close()
@@ -589,15 +527,19 @@ class HttpConnection:
             return
         self._phase = Phase.CLOSED
         self.due = math.inf
-        self._input = b""
+        http = self._reader.http
+        if self._unsent is not None or (http is not None and http.our_state not in _NOT_HALF):
+            # Half an answer must not look like a whole one, nor wait in the system for a
+            # peer that does not take it.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._unsent = None
-        self._http = None
-        self._gate = None
+        self._reader.done()
+        self._reader.drop()
         self._port.pump.forget_descriptor(self._socket.fileno())
         self._socket.close()
         self._port.left(self)
 
-    # --- what the pump listens for ------------------------------------------------------
+    # --- what is left to the pump -------------------------------------------------------
 
     def _hand_over(self, *, is_more: bool = False) -> None:
         """A verb is done; what is left to do is the pump's, if it is not at it anyway."""

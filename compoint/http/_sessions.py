@@ -6,6 +6,7 @@ another thread.
 
 from __future__ import annotations
 
+import functools
 import socket
 import threading
 import weakref
@@ -22,27 +23,35 @@ __all__ = ["OwnSession", "chosen_session", "use_session"]
 _CONNECTIONS: Final = 4
 
 
-class _Open:
-    """The connections of one session that are open."""
+class _Opened:
+    """The connections that one session has opened."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._connections: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._is_aborted = False
+        self._is_shut = False
 
     def add(self, connection: Any) -> None:
         with self._lock:
             self._connections.add(connection)
-            is_late = self._is_aborted
+            is_late = self._is_shut
         if is_late:
             _shut(connection)
 
-    def abort(self) -> None:
+    def shut(self) -> None:
+        """Whoever uses one of them finds the end; and so does whoever opens one."""
         with self._lock:
-            self._is_aborted = True
+            self._is_shut = True
             connections = list(self._connections)
         for connection in connections:
             _shut(connection)
+
+    def close(self) -> None:
+        """Give them back; nobody uses one of them."""
+        with self._lock:
+            connections = list(self._connections)
+        for connection in connections:
+            connection.close()
 
 
 def _shut(connection: Any) -> None:
@@ -50,50 +59,79 @@ def _shut(connection: Any) -> None:
     if sock is None:
         return
     try:
-        # The system's verb, below TLS: whoever is reading there finds the end.
+        # The system's verb, below TLS, and no `close`: the descriptor belongs to its user.
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
     except OSError:
         pass  # closed already
 
 
+class _Connection(urllib3.connection.HTTPConnection):
+    opened: _Opened
+
+    def connect(self) -> None:
+        super().connect()
+        self.opened.add(self)
+
+
+class _SecureConnection(urllib3.connection.HTTPSConnection):
+    opened: _Opened
+
+    def connect(self) -> None:
+        super().connect()
+        self.opened.add(self)
+
+
+class _Pool(urllib3.connectionpool.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+    def __init__(self, *args: Any, opened: _Opened, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._opened = opened
+
+    def _new_conn(self) -> Any:
+        connection: Any = super()._new_conn()
+        connection.opened = self._opened
+        return connection
+
+
+class _SecurePool(urllib3.connectionpool.HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
+
+    def __init__(self, *args: Any, opened: _Opened, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._opened = opened
+
+    def _new_conn(self) -> Any:
+        connection: Any = super()._new_conn()
+        connection.opened = self._opened
+        return connection
+
+
 class _Adapter(requests.adapters.HTTPAdapter):
+    """What `requests` takes, with connections that are kept in a list."""
+
     def __init__(self) -> None:
-        self.open = _Open()
+        self.opened = _Opened()
         super().__init__(pool_maxsize=_CONNECTIONS, max_retries=0)
 
     def init_poolmanager(self, *args: Any, **named: Any) -> None:
         super().init_poolmanager(*args, **named)
-        self.poolmanager.pool_classes_by_scheme = self._pools()
+        self._list_connections_of(self.poolmanager)
 
     def proxy_manager_for(self, *args: Any, **named: Any) -> Any:
         manager = super().proxy_manager_for(*args, **named)
-        manager.pool_classes_by_scheme = self._pools()
+        self._list_connections_of(manager)
         return manager
 
-    def _pools(self) -> dict[str, Any]:
-        opened = self.open
-
-        class Plain(urllib3.connection.HTTPConnection):
-            def connect(self) -> None:
-                super().connect()
-                opened.add(self)
-
-        class Secure(urllib3.connection.HTTPSConnection):
-            def connect(self) -> None:
-                super().connect()
-                opened.add(self)
-
-        class PlainPool(urllib3.connectionpool.HTTPConnectionPool):
-            ConnectionCls = Plain
-
-        class SecurePool(urllib3.connectionpool.HTTPSConnectionPool):
-            ConnectionCls = Secure
-
-        return {"http": PlainPool, "https": SecurePool}
+    def _list_connections_of(self, manager: Any) -> None:
+        manager.pool_classes_by_scheme = {
+            "http": functools.partial(_Pool, opened=self.opened),
+            "https": functools.partial(_SecurePool, opened=self.opened),
+        }
 
 
 class OwnSession(requests.Session):
-    """A session whose requests can be ended by `abort`, from any thread and for good."""
+    """A session whose requests can be ended from any thread."""
 
     def __init__(self, ca_file: str) -> None:
         super().__init__()
@@ -103,9 +141,14 @@ class OwnSession(requests.Session):
         self.mount("http://", self._adapter)
         self.mount("https://", self._adapter)
 
-    def abort(self) -> None:
-        self._adapter.open.abort()
-        self.close()
+    def shut(self) -> None:
+        """End what is under way, and what is tried later. `close` when all have noticed."""
+        self._adapter.opened.shut()
+
+    def close(self) -> None:
+        super().close()
+        # The pools would do it when they are collected, and nobody knows when that is.
+        self._adapter.opened.close()
 
 
 _chosen: requests.Session | None = None

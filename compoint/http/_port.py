@@ -1,0 +1,288 @@
+"""Our own HTTP/1.1 server: a listening socket and its connections, on the pump."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+from dataclasses import dataclass
+from typing import Final
+
+import h11
+
+from compoint.address import ComPointAddress
+from compoint.deadline import clock
+from compoint.drive.pump import Pump
+from compoint.errors import BusyError, ConnectError, Phase
+from compoint.http._exchange import Endpoint, problem
+from compoint.http._heads import whole_answer
+from compoint.http._served import HttpConnection
+from compoint.limits import (
+    BACKLOG,
+    HTTP_BODY_RATE,
+    HTTP_BODY_S,
+    HTTP_CLOSE_S,
+    HTTP_CONNECTIONS,
+    HTTP_DROPPED_BYTES,
+    HTTP_EARLY_BYTES,
+    HTTP_HALF_CLOSED_S,
+    HTTP_HEAD_BYTES,
+    HTTP_HEAD_LINES,
+    HTTP_HEAD_S,
+    HTTP_IDLE_S,
+    HTTP_LINGER_S,
+    HTTP_SWEEP_S,
+    HTTP_TAKE_S,
+    RECEIVE_BYTES,
+)
+
+__all__ = ["HttpPort", "PortBounds", "PortStatistics"]
+
+#: Peers accepted before other duties of the pump are looked at.
+_ACCEPT_ROUNDS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class PortBounds:
+    """What one port takes; the reasons stand in `compoint/limits.py`."""
+
+    connections: int = HTTP_CONNECTIONS
+    head_bytes: int = HTTP_HEAD_BYTES
+    head_lines: int = HTTP_HEAD_LINES
+    head_s: float = HTTP_HEAD_S
+    body_s: float = HTTP_BODY_S
+    body_rate: float = HTTP_BODY_RATE
+    early_bytes: int = HTTP_EARLY_BYTES
+    dropped_bytes: int = HTTP_DROPPED_BYTES
+    idle_s: float = HTTP_IDLE_S
+    take_s: float = HTTP_TAKE_S
+    half_closed_s: float = HTTP_HALF_CLOSED_S
+    linger_s: float = HTTP_LINGER_S
+    close_s: float = HTTP_CLOSE_S
+    sweep_s: float = HTTP_SWEEP_S
+
+
+@dataclass(frozen=True, slots=True)
+class PortStatistics:
+    """One port at one moment."""
+
+    #: Open now.
+    connections: int
+    #: Requests the endpoint was asked about.
+    requests: int
+    #: Peers turned away: too many connections, or no descriptor left.
+    refused: int
+    #: Connections on which the peer broke HTTP, was too slow, or left before its answer.
+    broken: int
+
+
+class HttpPort:
+    """Serves an endpoint at a local address, from when it is made until `close`.
+
+    It has no thread: the pump accepts, reads and calls the endpoint, and answers are
+    written by whoever gives them. Any thread may call.
+
+    Raises:
+        BusyError: somebody else listens there.
+        ConnectError: the address cannot be listened at.
+    """
+
+    def __init__(
+        self,
+        address: ComPointAddress,
+        endpoint: Endpoint,
+        pump: Pump,
+        bounds: PortBounds | None = None,
+    ) -> None:
+        self.endpoint = endpoint
+        self.pump = pump
+        self.bounds = bounds or PortBounds()
+        self.requests = 0
+        self._refused = 0
+        self._broken = 0
+        self._lock = threading.Lock()
+        self._connections: set[HttpConnection] = set()
+        self._is_closed = False
+        self._cut_at = 0.0
+        self._is_sweeping = False
+        self._busy_answer = _busy_answer()
+        self._socket = _listening_socket(address)
+        # When the process has no descriptor left, peers are turned away with this one;
+        # left in line, they would keep the pump awake for ever.
+        self._spare = _spare()
+        #: Where it listens; a port of 0 has been replaced by the one taken.
+        self.address = address.with_port(self._socket.getsockname()[1])
+        pump.watch_descriptor(self._socket.fileno(), self._accept_some, output=False)
+
+    def close(self) -> None:
+        """Stop listening and end the connections; returns without waiting.
+
+        Idle connections are closed before it returns. Where an answer is due or on its
+        way, the connection ends behind it, and after HTTP_CLOSE_S in any case.
+        """
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            self.pump.forget_descriptor(self._socket.fileno())
+            self._socket.close()
+            self._close_spare()
+            self._cut_at = clock() + self.bounds.close_s
+            connections = list(self._connections)
+        for connection in connections:
+            connection.leave()
+
+    def after_fork(self) -> None:
+        """In a child: give back the copies of the descriptors, and touch nothing shared."""
+        # No lock: a thread that does not exist here may hold it.
+        self._is_closed = True
+        self._socket.close()
+        self._close_spare()
+        for connection in self._connections:
+            connection.close_copy()
+        self._connections.clear()
+
+    def statistics(self) -> PortStatistics:
+        """What has happened so far."""
+        with self._lock:
+            return PortStatistics(
+                len(self._connections), self.requests, self._refused, self._broken
+            )  # fmt: skip
+
+    # --- for its connections ------------------------------------------------------------
+
+    def left(self, connection: HttpConnection) -> None:
+        """The connection is closed."""
+        with self._lock:
+            self._connections.discard(connection)
+
+    def count_broken(self) -> None:
+        with self._lock:
+            self._broken += 1
+
+    # --- the pump -----------------------------------------------------------------------
+
+    def _accept_some(self) -> None:
+        for _ in range(_ACCEPT_ROUNDS):
+            # Held all the time: the descriptor must not be closed, and its number be
+            # somebody else's, while it is used.
+            with self._lock:
+                if self._is_closed:
+                    return
+                try:
+                    sock, name = self._socket.accept()
+                except OSError as fault:
+                    if fault.errno in {errno.EMFILE, errno.ENFILE}:
+                        self._turn_away()
+                    return  # else nobody is there, or is gone again
+                connection = self._welcome(sock, name)
+            if connection is not None:
+                connection.listen()
+
+    def _welcome(self, sock: socket.socket, name: tuple[str, int]) -> HttpConnection | None:
+        sock.setblocking(False)
+        if len(self._connections) >= self.bounds.connections:
+            self._refused += 1
+            self._refuse(sock)
+            return None
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = HttpConnection(self, sock, *name[:2])
+        self._connections.add(connection)
+        if not self._is_sweeping:
+            self._is_sweeping = True
+            self.pump.call_at(clock() + self.bounds.sweep_s, self._sweep)
+        return connection
+
+    def _refuse(self, sock: socket.socket) -> None:
+        with sock:
+            try:
+                sock.send(self._busy_answer)
+                sock.shutdown(socket.SHUT_WR)
+                # Closing over an unread request could destroy the answer on its way.
+                sock.recv(RECEIVE_BYTES)
+            except OSError:
+                pass  # it is gone, or has asked nothing yet
+
+    def _turn_away(self) -> None:
+        self._refused += 1
+        self._close_spare()
+        try:
+            self._socket.accept()[0].close()
+        except OSError:
+            pass  # gone again, or another thread was faster; the next look tries again
+        self._spare = _spare()
+
+    def _close_spare(self) -> None:
+        spare, self._spare = self._spare, -1
+        if spare >= 0:
+            os.close(spare)
+
+    def _sweep(self) -> float | None:
+        now = clock()
+        with self._lock:
+            if not self._connections:
+                self._is_sweeping = False
+                return None
+            is_over = self._is_closed and now >= self._cut_at
+            late = [one for one in self._connections if is_over or one.due <= now]
+        for connection in late:
+            if is_over:
+                connection.cut()
+            else:
+                connection.on_time(now)
+        return now + self.bounds.sweep_s
+
+
+def _spare() -> int:
+    try:
+        return os.open(os.devnull, os.O_RDONLY)
+    except OSError:
+        return -1
+
+
+def _listening_socket(address: ComPointAddress) -> socket.socket:
+    # Without a host only this machine is served: leaving it must be asked for.
+    host = address.host or "127.0.0.1"
+    point = str(address)
+    try:
+        family, kind, protocol, _, name = socket.getaddrinfo(
+            host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as fault:
+        raise ConnectError(
+            f"the interface {host!r} is not known ({fault.strerror})", point=point,
+            phase=Phase.RESOLVE, hint="name an address of this machine",
+        ) from fault  # fmt: skip
+    try:
+        sock = socket.socket(family, kind, protocol)
+    except OSError as fault:
+        raise _cannot_listen(fault, point) from fault
+    try:
+        if os.name == "posix":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(name)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError as fault:
+        sock.close()
+        raise _cannot_listen(fault, point) from fault
+    return sock
+
+
+def _cannot_listen(fault: OSError, point: str) -> Exception:
+    if fault.errno == errno.EADDRINUSE:
+        return BusyError(
+            "another program listens at this port", point=point, phase=Phase.OPEN,
+            hint="stop it or take another port (0: any free one)",
+        )  # fmt: skip
+    return ConnectError(
+        f"cannot listen here ({fault.strerror})", point=point, phase=Phase.OPEN,
+        hint="name an address of this machine and a port you may use",
+    )  # fmt: skip
+
+
+def _busy_answer() -> bytes:
+    answer = problem(503, "busy", "there are too many connections", retry_after_s=1.0)
+    http = h11.Connection(h11.SERVER)
+    return b"".join(whole_answer(http, *answer, is_head=False, is_last=True))

@@ -1,0 +1,48 @@
+"""The suite of promises over HTTP: streams, polls, and channels by both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from compoint.testing import configured
+from compoint.testing.contract import PointContract, ServerContract
+
+from .test_channels import ChannelMeeting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Polling:
+    """No streams: every answer is asked for."""
+
+    @pytest.fixture(autouse=True)
+    def _polls(self) -> Iterator[None]:
+        with configured(http={"streams": "off"}):
+            yield
+
+
+class TestHttpPoints(PointContract):
+    protocol = "http"
+
+
+class TestHttpServers(ServerContract):
+    protocol = "http"
+
+
+class TestPollingPoints(Polling, PointContract):
+    protocol = "http"
+
+
+class TestPollingServers(Polling, ServerContract):
+    protocol = "http"
+
+
+class TestHttpChannels(ChannelMeeting):
+    protocol = "http"
+
+
+class TestPollingChannels(Polling, ChannelMeeting):
+    protocol = "http"
