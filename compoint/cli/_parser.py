@@ -79,8 +79,9 @@ def _add_common(of: argparse.ArgumentParser, config: str | None, debug: bool | s
 
 def _add_demo(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--protocol", choices=("tcp", "memory"), default="tcp",
-        help="tcp: one process for each side; memory: threads of this process (default: tcp)",
+        "--protocol", choices=("tcp", "http", "memory"), default="tcp",
+        help="tcp, http: one process for each side; memory: threads of this process "
+        "(default: tcp)",
     )  # fmt: skip
     command.add_argument(
         "--file", metavar="FILE", help="the file to transfer (default: this project's README)"

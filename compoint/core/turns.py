@@ -10,12 +10,13 @@ confirmed like any other.
 
 Here stand what both sides have in common. `turns_responder` decides, for a server, which
 request is answered with what; `turns_initiator` which request is made next. See
-docs/PROTOCOL.md §9.
+docs/PROTOCOL.md §11.
 """
 
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from typing import Final, NamedTuple
 
 from compoint.limits import TURN_BYTES, TURNS_KEPT_BYTES
@@ -55,10 +56,14 @@ class Turn(NamedTuple):
 class TurnReader:
     """Bytes in, cut anywhere; whole turns out."""
 
-    __slots__ = ("_data",)
+    __slots__ = ("_due", "_pieces", "_size")
 
     def __init__(self) -> None:
-        self._data = b""
+        # What has come of a turn that is not whole, and how much is to be here before
+        # another look is worth it: so a long turn is put together once.
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._due = _HEAD.size
 
     def feed(self, data: bytes) -> list[Turn]:
         """The turns that are complete now.
@@ -66,36 +71,58 @@ class TurnReader:
         Raises:
             TurnError: this is no turn; nothing that follows can be read.
         """
-        if self._data:
-            data = self._data + data
+        if self._pieces or len(data) < self._due:
+            self._pieces.append(data)
+            self._size += len(data)
+            if self._size < self._due:
+                return []
+            data = b"".join(self._pieces)
         turns = []
         at = 0
-        while len(data) - at >= _HEAD.size:
+        due = _HEAD.size
+        while len(data) - at >= due:
             flags, length, start, have = _HEAD.unpack_from(data, at)
             if flags & ~_FLAGS or length > TURN_BYTES:
                 raise TurnError("bytes that are no turn")
-            end = at + _HEAD.size + length
-            if end > len(data):
+            due = _HEAD.size + length
+            if len(data) - at < due:
                 break
-            turns.append(Turn(flags, start, have, data[at + _HEAD.size : end]))
-            at = end
-        self._data = data[at:]
+            turns.append(Turn(flags, start, have, data[at + _HEAD.size : at + due]))
+            at += due
+            due = _HEAD.size
+        rest = data[at:]
+        self._pieces = [rest] if rest else []
+        self._size = len(rest)
+        self._due = due
         return turns
 
     @property
     def is_empty(self) -> bool:
         """No turn has begun that has not ended."""
-        return not self._data
+        return not self._size
 
 
 class Ledger:
     """Both directions of a session, as one side sees them."""
 
-    __slots__ = ("_kept", "acked", "has_end", "is_end_acked", "is_ended", "received", "told")
+    __slots__ = (
+        "_pieces",
+        "_starts",
+        "acked",
+        "has_end",
+        "is_end_acked",
+        "is_ended",
+        "received",
+        "said",
+        "told",
+    )
 
     def __init__(self) -> None:
-        self._kept = bytearray()
-        #: The number of the first byte kept: the peer has those before.
+        # What was said and may have to be said again, and the number of each first byte.
+        self._pieces: list[bytes | memoryview] = []
+        self._starts: list[int] = []
+        #: How many bytes were said, and how many of them the peer has.
+        self.said = 0
         self.acked = 0
         #: This side says no more; and the peer knows.
         self.is_ended = False
@@ -110,13 +137,13 @@ class Ledger:
 
     @property
     def room(self) -> int:
-        """How many bytes may be appended now."""
-        return max(0, TURNS_KEPT_BYTES - len(self._kept))
+        """How many bytes more may be said now."""
+        return max(0, TURNS_KEPT_BYTES - (self.said - self.acked))
 
     @property
     def due(self) -> int:
         """What the peer has when it has everything said so far, the end counted."""
-        return self.acked + len(self._kept) + self.is_ended
+        return self.said + self.is_ended
 
     @property
     def confirmed(self) -> int:
@@ -133,22 +160,50 @@ class Ledger:
         """Both sides have said everything, and this side knows that the peer has it."""
         return self.has_end and self.is_end_acked
 
-    def append(self, data: bytes | memoryview) -> None:
-        """Say more; as much as there is room for."""
-        self._kept += data
+    def append(self, *pieces: bytes | memoryview) -> int:
+        """Say more, as far as there is room; how many bytes that was.
+
+        The pieces are kept as they are, uncopied: nobody may change them.
+        """
+        room = self.room
+        taken = 0
+        for piece in pieces:
+            if taken == room:
+                break
+            if len(piece) > room - taken:
+                piece = memoryview(piece)[: room - taken]  # noqa: PLW2901 - the part that fits
+            if piece:
+                self._pieces.append(piece)
+                self._starts.append(self.said + taken)
+                taken += len(piece)
+        self.said += taken
+        return taken
 
     def turn(self, start: int, flags: int = 0, most: int = TURN_BYTES) -> Turn:
         """A turn with what is kept from the byte `start` on, `most` bytes at the most.
 
         A number that is not kept is taken for the nearest that is.
         """
-        start = min(max(start, self.acked), self.acked + len(self._kept))
-        first = start - self.acked
-        body = bytes(memoryview(self._kept)[first : first + most])
-        if self.is_ended and first + len(body) == len(self._kept):
+        start = min(max(start, self.acked), self.said)
+        body = self._kept(start, min(start + most, self.said))
+        if self.is_ended and start + len(body) == self.said:
             flags |= END
         self.told = self.have
         return Turn(flags, start, self.told, body)
+
+    def _kept(self, start: int, end: int) -> bytes:
+        if start >= end:
+            return b""
+        index = bisect_right(self._starts, start) - 1
+        found = []
+        while start < end:
+            piece, first = self._pieces[index], self._starts[index]
+            if start > first or end < first + len(piece):
+                piece = memoryview(piece)[start - first : end - first]
+            found.append(piece)
+            start += len(piece)
+            index += 1
+        return bytes(found[0]) if len(found) == 1 else b"".join(found)
 
     # --- what the peer says ---------------------------------------------------------------
 
@@ -171,12 +226,15 @@ class Ledger:
         return new
 
     def _confirm(self, have: int) -> None:
-        written = self.acked + len(self._kept)
-        if have > written + self.is_ended:
-            raise TurnError(f"{have} bytes are confirmed where {written} were said")
-        if have > written:
+        if have > self.said + self.is_ended:
+            raise TurnError(f"{have} bytes are confirmed where {self.said} were said")
+        if have > self.said:
             self.is_end_acked = True
-            have = written
+            have = self.said
         if have > self.acked:
-            del self._kept[: have - self.acked]
             self.acked = have
+            # A piece of which the peer has only a part is kept whole.
+            done = bisect_right(self._starts, have) - 1
+            if have == self.said:
+                done = len(self._pieces)
+            del self._pieces[:done], self._starts[:done]

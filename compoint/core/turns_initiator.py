@@ -13,7 +13,7 @@ repeated, overtake another request or be overtaken, and never leaves a gap.
 
 What a way allows is kept in a `Way`, which all sessions to an address share. The shell
 makes the requests, each in a thread of its own, and says how they ended. See
-docs/PROTOCOL.md §9.
+docs/PROTOCOL.md §11.
 """
 
 from __future__ import annotations

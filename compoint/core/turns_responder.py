@@ -141,10 +141,11 @@ class ResponderTurns(Ledger, Generic[Token]):
 
     # --- what the server says -------------------------------------------------------------
 
-    def say(self, data: bytes | memoryview) -> None:
-        """More bytes; as many as there is room for."""
-        self.append(data)
+    def say(self, *pieces: bytes | memoryview) -> int:
+        """More bytes, as far as there is room; how many that was."""
+        taken = self.append(*pieces)
         self._speak()
+        return taken
 
     def say_end(self) -> None:
         """Nothing more will be said."""

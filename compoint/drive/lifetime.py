@@ -13,7 +13,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from compoint.deadline import Deadline
 from compoint.drive.driver import Driver

@@ -13,10 +13,12 @@ __all__ = ["Arrivals"]
 class Arrivals:
     """What waits to be taken. `put` and `take` are called with the wire's lock held."""
 
-    __slots__ = ("_pieces", "_waiter", "size", "when_ready")
+    __slots__ = ("_at", "_pieces", "_waiter", "size", "when_ready")
 
     def __init__(self) -> None:
         self._pieces: deque[bytes] = deque()
+        #: How much of the first piece was taken.
+        self._at = 0
         self._waiter = Waiter()
         self.size = 0
         #: To be called when there is something to do for the one who serves the wire.
@@ -29,26 +31,33 @@ class Arrivals:
     def take(self, most: int) -> bytes:
         """All that is here, up to `most` bytes; b"": nothing is here."""
         pieces = self._pieces
-        if not pieces:
-            return b""
-        data = pieces.popleft()
-        if pieces and len(data) < most:
-            taken = [data]
-            size = len(data)
-            while pieces and size < most:
-                taken.append(pieces.popleft())
-                size += len(taken[-1])
-            data = b"".join(taken)
-        if len(data) > most:
-            pieces.appendleft(data[most:])
-            data = data[:most]
-        self.size -= len(data)
-        return data
+        if len(pieces) == 1 and not self._at and self.size <= most:
+            self.size = 0
+            return pieces.popleft()
+        data = bytearray(min(most, self.size))
+        self.take_into(memoryview(data))
+        return bytes(data)
+
+    def take_into(self, room: memoryview) -> int:
+        """Fill `room` with what is here, as far as it goes; how many bytes that were."""
+        pieces = self._pieces
+        filled = 0
+        while pieces and filled < len(room):
+            piece = pieces[0]
+            part = min(len(piece) - self._at, len(room) - filled)
+            room[filled : filled + part] = memoryview(piece)[self._at : self._at + part]
+            filled += part
+            self._at += part
+            if self._at == len(piece):
+                pieces.popleft()
+                self._at = 0
+        self.size -= filled
+        return filled
 
     def drop(self) -> None:
         """Nobody will take what is here."""
         self._pieces.clear()
-        self.size = 0
+        self.size = self._at = 0
 
     def tell(self) -> None:
         """There is something to do: wake whoever serves the wire. Without the lock."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -10,10 +11,10 @@ from urllib.parse import unquote_to_bytes
 from compoint.core.codes import Code
 from compoint.http._exchange import IGNORE, Endpoint, Exchange, Fields, Request, Taker
 from compoint.http._wsgi import (
-    BROKEN_PERCENT,
     Answer,
     Refusal,
     call_endpoint,
+    checked_path,
     is_from_here,
     parsed_query,
     peer_text,
@@ -32,6 +33,8 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 #: So much of an answer may wait for the server to take it before `send` says so.
 UNSENT_BYTES: Final = CHUNK_BYTES
+# "%2F" could not be told from "/" any more: a proxy may have let it pass as part of a name.
+_BROKEN_PATH: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})|%2[Ff]")
 
 
 class AsgiFace:
@@ -275,18 +278,18 @@ def _request_of(scope: Scope) -> Request:
 def _path_of(scope: Scope) -> str:
     """The path below the mount."""
     raw: bytes = scope.get("raw_path") or b""
-    try:
-        # Servers decode the path leniently; what came can only be judged by its bytes.
-        unquote_to_bytes(raw).decode()
-    except UnicodeDecodeError:
-        raise Refusal(400, "bad request", "the path is not UTF-8 once it is decoded") from None
-    if BROKEN_PERCENT.search(raw.decode("latin-1")):
-        raise Refusal(400, "bad request", "the path holds a '%' without two hexadecimal digits")
+    if _BROKEN_PATH.search(raw):
+        raise Refusal(
+            400, "bad request", "the path holds a broken '%' or an encoded '/'",
+            hint="write '%25' for '%', and '/' as it is",
+        )  # fmt: skip
+    # Servers decode the path leniently; what came can only be judged by its bytes.
+    checked_path(unquote_to_bytes(raw))
     path: str = scope["path"]
     mount: str = scope.get("root_path", "")
     if mount and (path == mount or path.startswith(f"{mount}/")):
         path = path[len(mount) :]
-    return "" if path == "/" else path
+    return checked_path(path.encode())
 
 
 def _stopped() -> Refusal:

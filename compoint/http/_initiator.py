@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 import requests
@@ -188,7 +188,7 @@ class HttpWire(Wire):
             self._lose(OSError(errno.EPROTO, f"the server's answer makes no sense: {fault}"))
         except ComPointException as error:
             self._note_error(error)
-        except Exception as fault:
+        except Exception as fault:  # noqa: BLE001 - nobody must wait for a dead thread
             _log.exception("internal error in %s; please report it", self._point)
             self._lose(OSError(errno.EIO, f"internal error: {fault!r}"))
 
@@ -275,19 +275,17 @@ class HttpWire(Wire):
             self._upstream_bell.wake()
             since = self._since if plan.opens else turns.failing_since or now
             is_hopeless = plan.opens and trouble.is_final
-        if is_hopeless or now - since >= self._give_up_s:
-            if plan.opens:
-                self._note_error(
-                    ConnectError(
-                        trouble.text,
-                        point=self._point,
-                        phase=trouble.phase,
-                        hint="is the server started, and is this its address?",
-                    )  # fmt: skip
-                )
-            else:
-                waited = f"for {now - since:.3g} s no request has come through"
-                self._lose(OSError(errno.ETIMEDOUT, f"{waited}: {trouble.text}"))
+        if not is_hopeless and now - since < self._give_up_s:
+            return
+        if plan.opens:
+            error = ConnectError(
+                trouble.text, point=self._point, phase=trouble.phase,
+                hint="is the server started, and is this its address?",
+            )  # fmt: skip
+            self._note_error(error)
+        else:
+            waited = f"for {now - since:.3g} s no request has come through"
+            self._lose(OSError(errno.ETIMEDOUT, f"{waited}: {trouble.text}"))
 
     def _note_too_long(self, plan: Plan) -> None:
         with self._lock:
@@ -391,41 +389,46 @@ class HttpWire(Wire):
         return "http, polling"
 
     def send(self, data: bytes | memoryview, /) -> int:
+        return self.send_many((data,))
+
+    def send_many(self, buffers: Sequence[bytes | memoryview], /) -> int:
         with self._lock:
             if self._fault is not None:
                 raise self._fault
             turns = self._turns
             if turns.is_ended or turns.has_end:
                 raise BrokenPipeError(errno.EPIPE, "the server has ended the session")
-            room = turns.room
-            self._wants_room = room < len(data)
-            if not room:
-                raise BlockingIOError
-            turns.append(data if len(data) <= room else data[:room])
+            sent = turns.append(*buffers)
+            self._wants_room = not turns.room
             if turns.is_upstreaming:
                 self._upstream_bell.wake()
             else:
                 self._go_on()
-            return min(len(data), room)
+        if not sent:
+            raise BlockingIOError
+        return sent
 
     def receive(self, most: int, /) -> bytes:
         with self._lock:
             data = self._arrivals.take(most)
-            if not data:
-                if self._fault is not None:
-                    raise self._fault
-                turns = self._turns
-                if turns.has_end:
-                    return b""
-                raise BlockingIOError
-        if self._arrivals.size <= TURNS_UNTAKEN_BYTES:
-            self._room_bell.wake()
+            self._note_taken(len(data))
         return data
 
+    def _note_taken(self, count: int) -> None:
+        """So many bytes were taken; if none, that is the end, or nothing is here."""
+        if not count:
+            if self._fault is not None:
+                raise self._fault
+            if not self._turns.has_end:
+                raise BlockingIOError
+        elif self._arrivals.size <= TURNS_UNTAKEN_BYTES:
+            self._room_bell.wake()
+
     def receive_into(self, room: memoryview, /) -> int:
-        data = self.receive(len(room))
-        room[: len(data)] = data
-        return len(data)
+        with self._lock:
+            count = self._arrivals.take_into(room)
+            self._note_taken(count)
+        return count
 
     def _is_ready(self, *, to_send: bool) -> bool:
         turns = self._turns

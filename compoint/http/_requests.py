@@ -43,7 +43,7 @@ _PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _TITLE: Final = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
 
 
-class Trouble(Exception):  # noqa: N818 - no error: it passes, or the session ends by it
+class Trouble(Exception):
     """The request came to nothing; it may be repeated."""
 
     def __init__(self, text: str, *, is_final: bool = False, phase: Phase = Phase.CONNECT) -> None:
@@ -54,11 +54,11 @@ class Trouble(Exception):  # noqa: N818 - no error: it passes, or the session en
         self.phase = phase
 
 
-class TooLong(Exception):  # noqa: N818
+class TooLong(Exception):
     """The way does not take a body of this length."""
 
 
-class Told(Exception):  # noqa: N818
+class Told(Exception):
     """Our server says no."""
 
     def __init__(self, code: str, text: str, retry_after_s: float | None) -> None:
@@ -271,7 +271,7 @@ def _told_by(answer: requests.Response, body: str) -> Told | Trouble | None:
         retry_after_s = fields.get("retry_after_s")
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
-    if answer.status_code in _PASSING and code != "busy" and code != "stopped":
+    if answer.status_code in _PASSING and code not in {"busy", "stopped"}:
         return Trouble(f"{answer.status_code}: {text}")
     return Told(code, text, float(retry_after_s) if retry_after_s is not None else None)
 

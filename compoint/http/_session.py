@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from compoint.core.turns import Turn, TurnError, TurnReader
@@ -217,31 +217,37 @@ class HttpSession(Wire):
     # --- the wire -------------------------------------------------------------------------
 
     def send(self, data: bytes | memoryview, /) -> int:
+        return self.send_many((data,))
+
+    def send_many(self, buffers: Sequence[bytes | memoryview], /) -> int:
         with self._lock:
             if self._fault is not None:
                 raise self._fault
-            if self._is_closed or self._turns.has_end:
+            turns = self._turns
+            if self._is_closed or turns.has_end:
                 raise BrokenPipeError(errno.EPIPE, "the initiator has ended the session")
-            room = self._turns.room
-            self._wants_room = room < len(data)
-            if not room:
-                raise BlockingIOError
-            self._turns.say(data if len(data) <= room else data[:room])
+            sent = turns.say(*buffers)
+            self._wants_room = not turns.room
             self._perform()
-            return min(len(data), room)
+        if not sent:
+            raise BlockingIOError
+        return sent
 
     def receive(self, most: int, /) -> bytes:
         with self._lock:
             data = self._arrivals.take(most)
-            if not data:
-                if self._fault is not None:
-                    raise self._fault
-                if self._turns.has_end or self._turns.is_end_acked:
-                    return b""
+            self._note_taken(len(data))
+        return data
+
+    def _note_taken(self, count: int) -> None:
+        """So many bytes were taken; if none, that is the end, or nothing is here."""
+        if not count:
+            if self._fault is not None:
+                raise self._fault
+            if not (self._turns.has_end or self._turns.is_end_acked):
                 raise BlockingIOError
-            if self._arrivals.size <= TURNS_UNTAKEN_BYTES and (self._held or self._paused):
-                self._go_on()
-            return data
+        elif self._arrivals.size <= TURNS_UNTAKEN_BYTES and (self._held or self._paused):
+            self._go_on()
 
     def _go_on(self) -> None:
         held, self._held = self._held, []
@@ -253,9 +259,10 @@ class HttpSession(Wire):
         self._perform()
 
     def receive_into(self, room: memoryview, /) -> int:
-        data = self.receive(len(room))
-        room[: len(data)] = data
-        return len(data)
+        with self._lock:
+            count = self._arrivals.take_into(room)
+            self._note_taken(count)
+        return count
 
     def _is_ready(self, *, to_send: bool) -> bool:
         turns = self._turns

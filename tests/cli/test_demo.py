@@ -34,7 +34,7 @@ def without_chance(said: str) -> str:
     return re.sub(r"\d+\.\d s", "0.0 s", said)
 
 
-@pytest.mark.parametrize("protocol", ["tcp", "memory"])
+@pytest.mark.parametrize("protocol", ["tcp", "http", "memory"])
 def test_the_demo_tells_its_story_and_succeeds(command: Start, file: Path, protocol: str) -> None:
     started_at = time.monotonic()
     demo = command("demo", "--protocol", protocol, "--file", file)
@@ -112,7 +112,7 @@ def test_ctrl_c_ends_the_demo_and_all_its_processes(command: Start, file: Path) 
         os.kill(shop, 0)
 
 
-@pytest.mark.parametrize("protocol", ["tcp", "memory"])
+@pytest.mark.parametrize("protocol", ["tcp", "http", "memory"])
 def test_what_goes_wrong_with_an_actor_says_who_and_why(protocol: str) -> None:
     with Stage(protocol) as stage:
         shop = stage.enter("the shop", "shop")
