@@ -81,3 +81,6 @@ class Peer(abc.ABC):
     @abc.abstractmethod
     def connect(self, address: str) -> Line:
         """Open a line to a listener of the same peer."""
+
+    def check(self) -> None:  # noqa: B027 - most have nothing to check
+        """Raise if what was measured is not what the row says; comes behind the measure."""

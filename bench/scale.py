@@ -24,6 +24,8 @@ class Scale:
     most_opens: int
     #: Channels queued at once on one port.
     crowd: int
+    #: Initiators of one server that wait for a message over HTTP.
+    parked: int
     #: The one large message whose memory is measured.
     large_bytes: int
     #: No side of a measurement lives longer, whatever becomes of whoever started it.
@@ -43,6 +45,7 @@ FULL = Scale(
     warm_up=300,
     most_opens=2_000,
     crowd=10_000,
+    parked=5_000,
     large_bytes=64 * _MIB,
     limit_s=45,
 )
@@ -53,6 +56,7 @@ QUICK = Scale(
     warm_up=20,
     most_opens=50,
     crowd=300,
+    parked=50,
     large_bytes=4 * _MIB,
     limit_s=15,
 )

@@ -23,7 +23,8 @@ _READING = """\
 ## How it was measured
 
 - Two fresh processes for each figure; {repetitions} × {measuring_s} s for each peer, the peers
-  of a measure in turn (A B C A B C ...); memory and the queued channels once.
+  of a measure in turn (A B C A B C ...); memory, the queued channels and the parked
+  initiators once.
 - *result*: the median of the repetitions (of a round trip: of their medians); *p50*, *p99*: of
   the single times of all repetitions together. ↓ less is better, ↑ more is better.
 - One way: from the first write until the receiver's one answer to the last message is here."""
@@ -46,6 +47,11 @@ def machine() -> dict[str, str]:
         "pyzmq": _version("pyzmq"),
         "websockets": _version("websockets"),
         "msgspec": _version("msgspec"),
+        "requests": _version("requests"),
+        "gunicorn": _version("gunicorn"),
+        "uvicorn": _version("uvicorn"),
+        "uvloop": _version("uvloop"),
+        "httptools": _version("httptools"),
     }
 
 

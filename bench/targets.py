@@ -6,6 +6,7 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bench.measures.http import POSTS
 from bench.results import Results
 from bench.run import Placement
 from bench.table import number
@@ -58,6 +59,25 @@ def _ratio(figure: str, peer: str, other: str) -> Reading:
     return read
 
 
+def _to_best_post(figure: str, peer: str, best: Callable[[list[float]], float]) -> Reading:
+    def read(results: Results) -> float | None:
+        ours = results.median(figure, peer)
+        posts = [results.median(figure, post) for post in POSTS]
+        measured = [post for post in posts if post]
+        return ours / best(measured) if ours is not None and measured else None
+
+    return read
+
+
+def _beside_parked(peer: str) -> Reading:
+    def read(results: Results) -> float | None:
+        alone = results.median("parked-alone", peer)
+        beside = results.median("parked-beside", peer)
+        return beside / alone if alone and beside is not None else None
+
+    return read
+
+
 def _opening_time(results: Results) -> float | None:
     """How much longer than raw, so the other way round than the rates of the table."""
     return _ratio("opening", "raw", "compoint")(results)
@@ -81,6 +101,7 @@ def _last_to_first(results: Results) -> float | None:
 
 _RAW = "× raw"
 _ZMQ = "× pyzmq"
+_POST = "× best POST"
 _FREE = (Placement.TWO,)
 
 TARGETS = (
@@ -214,6 +235,54 @@ TARGETS = (
         1,
         True,
         "MiB",
+    ),
+    Target(
+        "ComPoint over http, streaming: 64 B round trip",
+        _to_best_post("http-round-trip", "http-streaming", min),
+        0.35,
+        True,
+        _POST,
+    ),
+    Target(
+        "ComPoint over http, polling: 64 B round trip",
+        _to_best_post("http-round-trip", "http-polling", min),
+        1.2,
+        True,
+        _POST,
+    ),
+    Target(
+        "ComPoint over http: 64 B one way",
+        _to_best_post("http-one-way-64", "http-streaming", max),
+        20,
+        False,
+        _POST,
+    ),
+    Target(
+        "ComPoint over http: 1 MiB one way",
+        _ratio("http-one-way-1m", "http-streaming", "compoint"),
+        0.5,
+        False,
+        "× tcp",
+    ),
+    *(
+        target
+        for peer, mode in (("http-streaming", "streaming"), ("http-polling", "polling"))
+        for target in (
+            Target(
+                f"5 000 parked initiators over http, {mode}: each",
+                _value("parked-each", peer),
+                4,
+                True,
+                "KiB",
+            ),
+            Target(
+                f"5 000 parked initiators over http, {mode}: a busy one beside them",
+                _beside_parked(peer),
+                1.5,
+                True,
+                "× alone",
+            ),
+        )
     ),
 )
 

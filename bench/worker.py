@@ -49,6 +49,7 @@ def _main(text: str) -> None:
         play.respond(listener, scale)
         return
     run = play.initiate(peer, sys.stdin.readline().strip(), scale)
+    peer.check()
     print(json.dumps({key: dataclasses.asdict(sample) for key, sample in run.items()}), flush=True)
     # What a library does at the end of a program is not what is measured here.
     os._exit(0)

@@ -21,7 +21,13 @@ from compoint._plain import decode_plain, encode_plain
 from compoint._typed import NAME_BYTES, fault_from, name_in
 from compoint.errors import MessageError
 
-__all__ = ["plain_from_json", "plain_to_json", "typed_from_json", "typed_to_json"]
+__all__ = [
+    "class_name",
+    "plain_from_json",
+    "plain_to_json",
+    "typed_from_json",
+    "typed_to_json",
+]
 
 _read: Final = msgspec.json.Decoder().decode
 _write: Final = msgspec.json.Encoder().encode
@@ -77,8 +83,20 @@ def typed_to_json(payload: bytes) -> tuple[str, bytes]:
     Raises:
         MessageError: as `plain_to_json`.
     """
-    name = name_in(payload)
-    return name.decode(), plain_to_json(payload[1 + len(name) :])
+    name = class_name(payload)
+    return name, plain_to_json(payload[1 + len(name.encode()) :])
+
+
+def class_name(payload: bytes) -> str:
+    """The name of the class in a payload of FORM_TYPED.
+
+    Raises:
+        MessageError: there is none.
+    """
+    try:
+        return name_in(payload).decode()
+    except UnicodeDecodeError as error:
+        raise fault_from(error) from None
 
 
 def _value_of(text: bytes) -> tuple[Any, bytes]:

@@ -3,10 +3,12 @@
 from bench.measure import Measure
 from bench.measures.crowd import Crowd
 from bench.measures.flood import Flood
+from bench.measures.http import OVER_HTTP
 from bench.measures.idle import Idle
 from bench.measures.memory import LargeMessage
 from bench.measures.one_way import OneWay
 from bench.measures.opening import Opening, OpeningAlone
+from bench.measures.parked import Parked
 from bench.measures.round_trip import RoundTrip, TypedRoundTrip
 from bench.measures.threads import EightThreads
 
@@ -25,6 +27,8 @@ MEASURES: tuple[Measure, ...] = (
     Crowd(),
     LargeMessage(),
     Idle(),
+    *OVER_HTTP,
+    Parked(),
 )
 
 _BY_KEY = {one.key: one for one in MEASURES}

@@ -25,9 +25,19 @@ _SMALL_BYTES = 64 * 1024
 class OneWay(Measure):
     """Messages of one size."""
 
-    contenders = ("raw", "connection", "zmq-push", "websockets", "compoint", "channel")
+    contenders: tuple[str, ...] = (
+        "raw",
+        "connection",
+        "zmq-push",
+        "websockets",
+        "compoint",
+        "channel",
+    )
 
-    def __init__(self, key: str, title: str, message_bytes: int) -> None:
+    def __init__(
+        self, key: str, title: str, message_bytes: int, contenders: tuple[str, ...] = contenders
+    ) -> None:
+        self.contenders = contenders
         self._key = key
         self._title = title
         self._message_bytes = message_bytes

@@ -136,6 +136,43 @@ CARDS = (
         _BLOCKING,
     ),
     Card("channel-typed", "Channel, typed", "bench.peers.ours:TypedChannels", "channel"),
+    Card(
+        "post-http-server",
+        "POST, http.server",
+        "bench.peers.post:HttpServer",
+        "requests",
+        "all POST rows: one `requests` Session, `session.post(url, data=payload, timeout=10)"
+        ".content`, one kept connection, TCP_NODELAY, no access log; `ThreadingHTTPServer`,"
+        " HTTP/1.1, buffered answers",
+    ),
+    Card(
+        "post-gunicorn",
+        "POST, gunicorn",
+        "bench.peers.post:Gunicorn",
+        "gunicorn",
+        "one gthread worker with 4 threads",
+    ),
+    Card(
+        "post-uvicorn",
+        "POST, uvicorn",
+        "bench.peers.post:Uvicorn",
+        "uvicorn",
+        "uvloop and httptools where installed, else asyncio and h11; lifespan and WebSocket off",
+    ),
+    Card(
+        "http-streaming",
+        "ComPoint, http",
+        "bench.peers.ours_http:Streaming",
+        "compoint",
+        "default settings: streams both ways, since nothing stands in between",
+    ),
+    Card(
+        "http-polling",
+        "ComPoint, http, polling",
+        "bench.peers.ours_http:Polling",
+        "compoint",
+        "the initiator with `streams = off` in `[http]`",
+    ),
 )
 
 _BY_KEY = {one.key: one for one in CARDS}

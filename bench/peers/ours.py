@@ -17,7 +17,7 @@ from compoint import (
     ComPointException,
 )
 
-__all__ = ["ChannelListener", "Channels", "Plain", "TypedChannels", "TypedPlain"]
+__all__ = ["ChannelListener", "Channels", "Plain", "PlainListener", "TypedChannels", "TypedPlain"]
 
 
 def _bytes_line(point: ComPoint) -> Line:
@@ -30,33 +30,40 @@ def _order_line(point: ComPoint) -> Line:
     return Line(point.write, partial(point.read, Order), point.close, (ComPointException,))
 
 
-def _at(address: str) -> ComPointAddress:
-    return ComPointAddress("tcp", "127.0.0.1", int(address))
+class PlainListener(AcceptingListener):
+    """A server ComPoint."""
 
-
-class _PlainListener(AcceptingListener):
     def __init__(self, peer: Plain) -> None:
         self._peer = peer
-        self._server = ComManager.com_point(COMPOINT_SERVER, ComPointAddress("tcp", 0))
+        self._server = ComManager.com_point(COMPOINT_SERVER, ComPointAddress(peer.protocol, 0))
 
     @property
     def address(self) -> str:
         return str(self._server.address.port)
 
     def accept(self) -> Line:
-        return self._peer.line(self._server.accept())
+        return self._peer.line(self.accept_point())
+
+    def accept_point(self) -> ComPoint:
+        """The next ComPoint, for who wants no more of it than its memory."""
+        return self._server.accept()
 
 
 class Plain(Peer):
     """A connection of its own for every line."""
 
+    protocol = "tcp"
     line = staticmethod(_bytes_line)
 
-    def listen(self) -> _PlainListener:
-        return _PlainListener(self)
+    def listen(self) -> PlainListener:
+        return PlainListener(self)
+
+    def at(self, address: str) -> ComPointAddress:
+        """Where a listener is, for an initiator."""
+        return ComPointAddress(self.protocol, "127.0.0.1", int(address))
 
     def connect(self, address: str) -> Line:
-        return self.line(ComManager.com_point(COMPOINT_INITIATOR, _at(address)))
+        return self.line(ComManager.com_point(COMPOINT_INITIATOR, self.at(address)))
 
 
 class TypedPlain(Plain):
@@ -108,7 +115,8 @@ class Channels(Peer):
         """Open a line with a correlator that the responder knows."""
         from channel import Channel
 
-        return self.line(Channel.open_initiator_channel(_at(address), None, correlator))
+        at = ComPointAddress("tcp", "127.0.0.1", int(address))
+        return self.line(Channel.open_initiator_channel(at, None, correlator))
 
 
 class TypedChannels(Channels):

@@ -16,8 +16,13 @@ from email.message import Message
 from typing import Final
 from urllib.parse import quote, unquote
 
-from compoint._json import plain_from_json, plain_to_json, typed_from_json, typed_to_json
-from compoint._typed import name_in
+from compoint._json import (
+    class_name,
+    plain_from_json,
+    plain_to_json,
+    typed_from_json,
+    typed_to_json,
+)
 from compoint.errors import MessageError
 from compoint.http._exchange import Fields
 from compoint.message import FORM_BYTES, FORM_PLAIN, FORM_TEXT, FORM_TYPED
@@ -108,14 +113,22 @@ def _message_of(kind: str, headers: Fields, body: bytes, most_json: int) -> tupl
             text = f"JSON of more than {most_json} bytes is not taken here"
             raise ContentError(413, "too large", text, f"send it as {TEXT} or {BYTES}")
         if NAME in headers:
-            return FORM_TYPED, typed_from_json(unquote(headers[NAME]), body)
+            return FORM_TYPED, typed_from_json(_name_in(headers), body)
         return FORM_PLAIN, plain_from_json(body)
     if kind == OURS[FORM_PLAIN]:
         return FORM_PLAIN, body
     if kind == OURS[FORM_TYPED]:
-        name_in(body)
+        class_name(body)
         return FORM_TYPED, body
     raise ContentError(415, "unknown content", f"a body of type {kind[:80]} is not taken", _HINT)
+
+
+def _name_in(headers: Fields) -> str:
+    try:
+        headers[NAME].encode("ascii")
+        return unquote(headers[NAME], errors="strict")
+    except UnicodeError:
+        raise MessageError("ComPoint-Type is no percent-encoded UTF-8") from None
 
 
 def to_content(form: int, payload: bytes, accept: str) -> tuple[dict[str, str], bytes]:

@@ -1,6 +1,6 @@
 """The words by which our initiators and servers know each other in HTTP requests.
 
-See docs/PROTOCOL.md §9.
+See docs/PROTOCOL.md §11.
 """
 
 from __future__ import annotations

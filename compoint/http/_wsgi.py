@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from wsgiref.types import InputStream, StartResponse, WSGIEnvironment
 
 __all__ = [
-    "BROKEN_PERCENT",
     "Answer",
     "Refusal",
     "WsgiFace",
     "call_endpoint",
+    "checked_path",
     "is_from_here",
     "parsed_query",
     "peer_text",
@@ -46,8 +46,8 @@ Answer = tuple[int, Fields, bytes]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: How long a thread waits for an answer, or for the end of a pause. Twice what a poll is
-#: parked for; beyond it something is wrong, and the server gets its thread back.
+#: How long a thread waits for an answer, or for the end of a pause. Twice what a poll may
+#: be parked; beyond it something is wrong, and the server gets its thread back.
 MOST_WAIT_S: Final = 120.0
 #: Takes the place of the answer when nobody is there to get one.
 _NO_ANSWER: Final[Answer] = (500, {}, b"")
@@ -217,10 +217,7 @@ class _Body:
 
 def _request_of(method: str, environ: WSGIEnvironment) -> Request:
     # PEP 3333: bytes, shown as the characters of latin-1.
-    try:
-        path = environ.get("PATH_INFO", "").encode("latin-1").decode()
-    except UnicodeError:
-        raise Refusal(400, "bad request", "the path is not UTF-8 once it is decoded") from None
+    path = checked_path(environ.get("PATH_INFO", "").encode("latin-1"))
     headers = {
         name[5:].replace("_", "-").lower(): value
         for name, value in environ.items() if name.startswith("HTTP_")
@@ -231,7 +228,7 @@ def _request_of(method: str, environ: WSGIEnvironment) -> Request:
     host = environ.get("REMOTE_ADDR", "")
     return Request(
         method=method,
-        path="" if path == "/" else path,
+        path=path,
         query=parsed_query(environ.get("QUERY_STRING", "")),
         headers=headers,
         peer=peer_text(environ["wsgi.url_scheme"], host, environ.get("REMOTE_PORT")),
@@ -279,9 +276,25 @@ def call_endpoint(
         return None
 
 
-BROKEN_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_BROKEN_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 #: No request of ours has more than a handful.
 _QUERY_FIELDS: Final = 64
+
+
+def checked_path(raw: bytes) -> str:
+    """A path, given without its percents; "" stands for "/".
+
+    Raises:
+        Refusal: it is not UTF-8, or holds a control character.
+    """
+    try:
+        path = raw.decode()
+    except UnicodeDecodeError:
+        raise Refusal(400, "bad request", "the path is not UTF-8 once it is decoded") from None
+    if _CONTROL.search(path):
+        raise Refusal(400, "bad request", "the path holds a control character")
+    return "" if path == "/" else path
 
 
 def parsed_query(text: str) -> Fields:
@@ -291,7 +304,7 @@ def parsed_query(text: str) -> Fields:
         Refusal: it is no query, or not UTF-8.
     """
     try:
-        if text.isascii() and not BROKEN_PERCENT.search(text):
+        if text.isascii() and not _BROKEN_PERCENT.search(text):
             return dict(
                 parse_qsl(
                     text, keep_blank_values=True, errors="strict", max_num_fields=_QUERY_FIELDS
