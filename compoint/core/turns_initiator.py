@@ -5,8 +5,8 @@ is a stream (DOWN), kept as long as the session; else polls (POLL) ask for what 
 to say, one at a time and while somebody listens. What this side says goes with the poll
 when none is under way, else by writes (WRITE), one at a time; from the second on, beside
 a stream, an upstream (UP) is tried: a request that goes on and on. It is used when the
-peer has heard its first turn, so a way that holds requests back until they are whole
-costs nothing but the try.
+peer has heard its first turns as fast as it hears writes, so a way that holds requests
+back costs nothing but the try.
 
 A write always starts at the first byte that the peer is not known to have. So it may be
 repeated, overtake another request or be overtaken, and never leaves a gap.
@@ -19,6 +19,7 @@ docs/PROTOCOL.md §11.
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -34,6 +35,12 @@ _BACKOFF_MOST_S: Final = 1.0
 _IDLE_CUT_S: Final = 1.0
 #: Polls last this part of the time after which one was cut.
 _CAUTION: Final = 0.7
+#: A lone turn of an upstream that takes longer, and longer than writes do, was held back.
+_LONE_TURN_S: Final = 0.05
+#: An upstream asks this often, while it is used, whether it is heard; and is given up when
+#: it is not heard for so long.
+_ASK_EACH_S: Final = 1.0
+_UP_SILENCE_S: Final = 5.0
 #: A request that carries this little is not taken by the way because of something else.
 _SMALLEST_TURN_BYTES: Final = 4096
 
@@ -73,14 +80,19 @@ class InitiatorTurns(Ledger):
     """One session, seen from the initiator."""
 
     __slots__ = (
+        "_ask_next",
+        "_asked_at",
         "_busy",
         "_has_news",
+        "_is_asked_alone",
         "_plans",
         "_retry_at",
         "_retry_s",
         "_shared_way",
         "_speak_by",
         "_up_at",
+        "_write_at",
+        "_write_s",
         "_writes",
         "failing_since",
         "is_open",
@@ -109,7 +121,14 @@ class InitiatorTurns(Ledger):
         self._busy: dict[Kind, int] = {}
         self._plans: dict[Kind, Plan] = {}
         self._up_at = 0
+        #: When the upstream asked for an answer that is due; and when it is to ask again.
+        self._asked_at: float | None = None
+        self._ask_next = now
+        self._is_asked_alone = False
         self._writes = 0
+        self._write_at = now
+        #: What the fastest write took.
+        self._write_s = math.inf
         self._retry_at = now
         self._retry_s = _BACKOFF_S
         self._speak_by = now
@@ -121,6 +140,9 @@ class InitiatorTurns(Ledger):
 
         To be asked until it says None, whenever something has happened.
         """
+        if self.is_upstreaming and now >= self._hear_up_by:
+            # Where it is held or lost nobody can tell; what it said is said again.
+            self.failed(Kind.UP, now, 0.0)
         if (self.is_over and not self.owes_word) or now < self._retry_at:
             return None
         kind = self._next_kind(now)
@@ -132,7 +154,13 @@ class InitiatorTurns(Ledger):
             return None
         if self.failing_since is not None:
             return self._retry_at
+        if self.is_upstreaming:
+            return min(self._speak_by, self._hear_up_by)
         return self._speak_by if self.is_streaming else None
+
+    @property
+    def _hear_up_by(self) -> float:
+        return math.inf if self._asked_at is None else self._asked_at + _UP_SILENCE_S
 
     @property
     def is_finished(self) -> bool:
@@ -190,11 +218,16 @@ class InitiatorTurns(Ledger):
     def _plan(self, kind: Kind, now: float) -> Plan:
         if kind in {Kind.DOWN, Kind.UP}:
             turn = self.turn(self.acked, ASK if kind is Kind.UP else 0, most=0)
+            if kind is Kind.UP:
+                self._asked_at = now
+                self._is_asked_alone = False
         else:
             turn = self.turn(self.acked, most=self.way.turn_bytes)
         self._busy[kind] = turn.start + len(turn.body) + bool(turn.flags & END)
         wait_s = self.way.poll_s if kind is Kind.POLL else POLL_S
         self._speak_by = now + wait_s
+        if kind is Kind.WRITE:
+            self._write_at = now
         plan = Plan(kind, turn, wait_s, not self.is_open)
         self._plans[kind] = plan
         return plan
@@ -205,7 +238,7 @@ class InitiatorTurns(Ledger):
         """Nothing has been said yet of how this request ended."""
         return self._plans.get(plan.kind) is plan
 
-    def answered(self, plan: Plan, turns: list[Turn]) -> list[bytes]:
+    def answered(self, plan: Plan, turns: list[Turn], now: float) -> list[bytes]:
         """A poll, a write or an upstream has ended, with this answer; what is new in it.
 
         Raises:
@@ -215,22 +248,35 @@ class InitiatorTurns(Ledger):
             self._end(plan.kind)
         if plan.kind is Kind.WRITE:
             self._writes += 1
+            self._write_s = min(self._write_s, now - self._write_at)
         self._succeed()
         return [new for turn in turns if (new := self.take(turn))]
 
-    def streamed(self, turn: Turn) -> bytes:
+    def streamed(self, turn: Turn, now: float) -> bytes:
         """The stream says this; what is new in it.
 
         Raises:
             TurnError: it makes no sense; the session is over.
         """
         self.is_streaming = True
-        if turn.flags & HEARD and Kind.UP in self._busy and not self.is_upstreaming:
-            self.is_upstreaming = True
-            # What a write has said may arrive later than what the upstream says.
-            self._up_at = self.acked
         self._succeed()
+        if turn.flags & HEARD and Kind.UP in self._busy and self._asked_at is not None:
+            self._hear_up(now)
         return self.take(turn)
+
+    def _hear_up(self, now: float) -> None:
+        """The upstream was heard. Two turns are tried before it is used: the first travels
+        with the head of the request; there are proxies that hold a later, lone one back."""
+        assert self._asked_at is not None
+        took_s, self._asked_at = now - self._asked_at, None
+        if self.is_upstreaming or not self._is_asked_alone:
+            return
+        if took_s > max(_LONE_TURN_S, 3 * self._write_s):
+            self.is_buffered(Kind.UP)
+            return
+        self.is_upstreaming = True
+        # What a write has said may arrive later than what the upstream says.
+        self._up_at = self.acked
 
     def stream_ended(self, now: float) -> None:
         """The stream was ended by the responder, in good order."""
@@ -293,6 +339,7 @@ class InitiatorTurns(Ledger):
             self._end(Kind.UP)
         elif kind is Kind.UP:
             self.is_upstreaming = False
+            self._asked_at = None
             self._writes = 0
 
     def _succeed(self) -> None:
@@ -308,11 +355,28 @@ class InitiatorTurns(Ledger):
 
     # --- the upstream ---------------------------------------------------------------------
 
+    def has_up_word(self, now: float) -> bool:
+        """Whether `next_up` would say something."""
+        if Kind.UP not in self._busy:
+            return False
+        if self.is_upstreaming:
+            return self._up_at < self.due or now >= self._speak_by or self.owes_word
+        return not self._is_asked_alone and self._asked_at is None
+
     def next_up(self, now: float) -> Turn | None:
-        """What the upstream says now; None: nothing yet. Only while `is_upstreaming`."""
-        if self._up_at >= self.due and now < self._speak_by and not self.owes_word:
+        """What the upstream says now; None: nothing yet. Only while it is under way."""
+        if not self.has_up_word(now):
             return None
-        turn = self.turn(self._up_at)
+        if not self.is_upstreaming:
+            self._is_asked_alone = True
+            self._asked_at = now
+            return self.turn(self.acked, ASK, most=0)
+        flags = 0
+        if self._asked_at is None and now >= self._ask_next:
+            flags = ASK
+            self._asked_at = now
+            self._ask_next = now + _ASK_EACH_S
+        turn = self.turn(self._up_at, flags)
         self._up_at = turn.start + len(turn.body) + bool(turn.flags & END)
         self._busy[Kind.UP] = self._up_at
         self._speak_by = now + POLL_S

@@ -198,7 +198,7 @@ class HttpWire(Wire):
         try:
             for turns in self._requests.stream(plan, age_s, _SILENCE_S):
                 heard[0] = clock()
-                if not self._note_stream(plan, turns):
+                if not self._note_stream(plan, turns, heard[0]):
                     break
         finally:
             lifetime.pump().cancel(probe)
@@ -214,18 +214,17 @@ class HttpWire(Wire):
                 self._turns.is_buffered(Kind.DOWN)
                 self._go_on()
 
-    def _note_stream(self, plan: Plan, turns: list[Turn]) -> bool:
+    def _note_stream(self, plan: Plan, turns: list[Turn], heard_at: float) -> bool:
         """What a stream has said; False: nobody wants it any more."""
         with self._lock:
             if not self._turns.is_under_way(plan):
                 return False
-            was_upstreaming = self._turns.is_upstreaming
             for turn in turns:
-                new = self._turns.streamed(turn)
+                new = self._turns.streamed(turn, heard_at)
                 if new:
-                    self._arrivals.put(new)
+                    self._put(new)
             self._go_on()
-            if self._turns.is_upstreaming and (not was_upstreaming or self._turns.owes_word):
+            if self._turns.has_up_word(heard_at):
                 self._upstream_bell.wake()
             is_over = self._turns.has_end
         self._arrivals.tell()
@@ -237,33 +236,38 @@ class HttpWire(Wire):
     def _upstream(self, plan: Plan, heard: list[float]) -> Iterator[bytes]:
         """The body of an upstream, as it comes."""
         yield plan.turn.encode()
-        until = clock() + STREAM_PROBE_S
+        until = clock() + 2 * STREAM_PROBE_S
         while True:
             with self._lock:
                 turns = self._turns
                 if self._is_done or not turns.is_under_way(plan):
                     return
-                turn = None
-                if turns.is_upstreaming:
-                    turn = turns.next_up(clock())
-                elif clock() >= until:
+                now = clock()
+                if not turns.is_upstreaming and now >= until:
                     turns.is_buffered(Kind.UP)
                     self._go_on()
                     return
+                turn = turns.next_up(now)
+                left_s = None if turns.is_upstreaming else until - now
             if turn is not None:
                 yield turn.encode()
                 heard[0] = clock()
             else:
-                left_s = None if turns.is_upstreaming else until - clock()
                 self._upstream_bell.sleep(left_s)
 
     # --- how they end; called by couriers ---------------------------------------------------
 
     def _note_answer(self, plan: Plan, turns: list[Turn]) -> None:
         with self._lock:
-            for new in self._turns.answered(plan, turns):
-                self._arrivals.put(new)
+            for new in self._turns.answered(plan, turns, clock()):
+                self._put(new)
         self._arrivals.tell()
+
+    def _put(self, new: bytes) -> None:
+        """Bytes have arrived. Who waited for them may have something to say first, with
+        which a poll can travel; if not, it will listen again."""
+        self._arrivals.put(new)
+        self._turns.is_wanted = False
 
     def _note_trouble(self, plan: Plan, trouble: Trouble, silent_s: float) -> None:
         now = clock()

@@ -235,7 +235,11 @@ class Requests:
                     "put name and password into the proxy's URL: "
                     "HTTPS_PROXY=http://name:word@host:port",
                 )  # fmt: skip
-            return Trouble(f"the proxy was not reached ({text})", is_final=True, phase=Phase.PROXY)
+            # Through a proxy every lost answer is one of these; only the cause tells.
+            is_refused = _is_caused_by(fault, urllib3.exceptions.NewConnectionError)
+            if is_refused or "Tunnel connection failed" in text:
+                return Trouble(f"not let through ({text})", is_final=True, phase=Phase.PROXY)
+            return Trouble(f"cut ({text})", phase=Phase.PROXY)
         if isinstance(fault, requests.exceptions.SSLError):
             return self._error(
                 f"no trust in the peer ({text})", Phase.TLS,
@@ -300,6 +304,9 @@ def _words_of(fault: BaseException) -> str:
         if inner is None:
             break
         fault = inner
+    if type(fault) is ValueError:
+        # What http.client says of a connection that ended where a chunk should begin.
+        return "the connection ended"
     text = getattr(fault, "strerror", None) or str(fault) or type(fault).__name__
     return text[:200]
 

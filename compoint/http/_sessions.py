@@ -119,6 +119,8 @@ class _Adapter(requests.adapters.HTTPAdapter):
         self._list_connections_of(self.poolmanager)
 
     def proxy_manager_for(self, *args: Any, **named: Any) -> Any:
+        # urllib3 sets it for direct connections only; without it each request takes 40 ms more.
+        named["socket_options"] = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
         manager = super().proxy_manager_for(*args, **named)
         self._list_connections_of(manager)
         return manager

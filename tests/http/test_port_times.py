@@ -14,6 +14,8 @@ from compoint.testing import eventually
 
 #: Soon, and never while a test runs.
 SOON_S = 0.05
+#: The same where a test must say something before.
+HEAD_S = 0.3
 PATIENCE_S = 10.0
 CHUNKED = get("/", "Transfer-Encoding: chunked", method="POST")
 
@@ -37,7 +39,7 @@ def says_slowly(peer: Peer, data: bytes) -> bytes:
 
 
 def test_a_head_of_one_byte_at_a_time_ends_at_its_deadline() -> None:
-    with serving(head_s=SOON_S) as scene, scene.peer() as peer:
+    with serving(head_s=HEAD_S) as scene, scene.peer() as peer:
         heard = says_slowly(peer, get("/" + "x" * 1000))
         assert heard.startswith(b"HTTP/1.1 408 ")
         assert b'"title": "too slow"' in heard
@@ -46,21 +48,21 @@ def test_a_head_of_one_byte_at_a_time_ends_at_its_deadline() -> None:
 
 
 def test_a_head_begun_behind_another_request_has_its_own_deadline() -> None:
-    with serving(head_s=SOON_S) as scene, scene.peer() as peer:
+    with serving(head_s=HEAD_S) as scene, scene.peer() as peer:
         peer.say(get() + b"GET /")
         assert peer.hear().status == 200
         assert peer.hear().status == 408
 
 
 def test_empty_lines_do_not_keep_a_connection() -> None:
-    with serving(head_s=SOON_S) as scene, scene.peer() as peer:
+    with serving(head_s=HEAD_S) as scene, scene.peer() as peer:
         says_slowly(peer, b"\r\n" * 1000)
         scene.is_empty()
         assert scene.statistics.requests == 0
 
 
 def test_a_connection_without_a_first_request_is_closed_without_a_word() -> None:
-    with serving(head_s=SOON_S) as scene, scene.peer() as peer:
+    with serving(head_s=HEAD_S) as scene, scene.peer() as peer:
         assert peer.hear_end() == b""
         assert scene.statistics.broken == 0
 
@@ -120,7 +122,7 @@ def test_a_body_that_was_paused_here_is_not_late() -> None:
 
 
 def test_a_parked_request_has_no_deadline_of_the_ports() -> None:
-    soon = {"head_s": SOON_S, "body_s": SOON_S, "take_s": SOON_S, "idle_s": SOON_S}
+    soon = {"head_s": HEAD_S, "body_s": SOON_S, "take_s": SOON_S, "idle_s": SOON_S}
     with serving(Desk(), **soon) as scene, scene.peer() as peer, scene.peer() as other:
         peer.say(get())
         visit = scene.desk.told("complete")

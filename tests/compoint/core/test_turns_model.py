@@ -76,7 +76,7 @@ class TurnsModel(RuleBasedStateMachine):
     def the_upstream_goes_on(self) -> None:
         for one in self.requests:
             if one.plan.kind is Kind.UP and self.initiator.is_under_way(one.plan):
-                while self.initiator.is_upstreaming and (turn := self.initiator.next_up(self.now)):
+                while turn := self.initiator.next_up(self.now):
                     one.up.append(turn)
 
     # --- what the way does ------------------------------------------------------------------
@@ -136,14 +136,14 @@ class TurnsModel(RuleBasedStateMachine):
         if kind is Kind.DOWN:
             for turn in turns:
                 if self.initiator.is_under_way(one.plan):
-                    self.heard["down"] += self.initiator.streamed(turn)
+                    self.heard["down"] += self.initiator.streamed(turn, self.now)
             if one.is_answered:
                 self.requests.remove(one)
                 if self.initiator.is_under_way(one.plan):
                     self.initiator.stream_ended(self.now)
         elif one.is_answered:
             self.requests.remove(one)
-            self.heard["down"] += b"".join(self.initiator.answered(one.plan, turns))
+            self.heard["down"] += b"".join(self.initiator.answered(one.plan, turns, self.now))
 
     @precondition(lambda self: self.requests)
     @rule(data=st.data(), silent_s=st.sampled_from([0.0, 5.0]))
@@ -233,7 +233,7 @@ class TurnsModel(RuleBasedStateMachine):
         if kind is Kind.DOWN:
             for turn in one.down:
                 if self.initiator.is_under_way(one.plan):
-                    self.heard["down"] += self.initiator.streamed(turn)
+                    self.heard["down"] += self.initiator.streamed(turn, self.now)
             one.down = []
             if one.is_answered and one in self.requests:
                 self.requests.remove(one)
@@ -242,7 +242,7 @@ class TurnsModel(RuleBasedStateMachine):
         elif one.is_answered and one in self.requests:
             self.requests.remove(one)
             turns, one.down = one.down, []
-            self.heard["down"] += b"".join(self.initiator.answered(one.plan, turns))
+            self.heard["down"] += b"".join(self.initiator.answered(one.plan, turns, self.now))
 
 
 TestTurns = TurnsModel.TestCase
