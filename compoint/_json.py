@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from compoint._plain import decode_plain, encode_plain
-from compoint._typed import NAME_BYTES, fault_from, name_in
+from compoint._typed import fault_from, name_in
 from compoint.errors import MessageError
 
 __all__ = [
@@ -28,6 +28,9 @@ __all__ = [
     "typed_from_json",
     "typed_to_json",
 ]
+
+#: The longest name of a class: its length is one byte.
+_NAME_BYTES: Final = 255
 
 _read: Final = msgspec.json.Decoder().decode
 _write: Final = msgspec.json.Encoder().encode
@@ -55,8 +58,8 @@ def typed_from_json(name: str, text: bytes) -> bytes:
     if type(fields) is not dict:
         raise MessageError("the fields of a typed message are a JSON object")
     label = name.encode()
-    if not 0 < len(label) <= NAME_BYTES:
-        raise MessageError(f"the name of a class has 1 to {NAME_BYTES} bytes")
+    if not 0 < len(label) <= _NAME_BYTES:
+        raise MessageError(f"the name of a class has 1 to {_NAME_BYTES} bytes")
     try:
         return bytes([len(label)]) + label + _pack(fields)
     except OverflowError as error:

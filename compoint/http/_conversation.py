@@ -45,10 +45,14 @@ class Conversation:
     """One conversation. Any thread may call any verb; none waits."""
 
     def __init__(
-        self, path: str, peer: str, correlator: str | None, bounds: Bounds, budget: Budget,
-        *, is_local: bool,
-    ) -> None:  # fmt: skip
-        self.path = path
+        self,
+        peer: str,
+        correlator: str | None,
+        bounds: Bounds,
+        budget: Budget,
+        *,
+        is_local: bool,
+    ) -> None:
         #: None: a plain conversation.
         self.correlator = correlator
         #: By which requests find it; empty: it lasts for one request only.
@@ -70,7 +74,6 @@ class Conversation:
             window=bounds.window_bytes,
             heartbeat_ms=0,
             session=os.urandom(16),
-            path=path,
         )
         self._connection = Connection(Side.INITIATOR, ours, self._used_at)
         self._stream = self._connection.plain or self._connection.announce(correlator or "")
@@ -84,7 +87,7 @@ class Conversation:
         #: The client left before it had that answer whole.
         self._is_given_lost = False
         self._closings: list[Waiting] = []
-        #: How this side has ended it.
+        #: How this side has ended it: nothing is written or read any more.
         self._ended: Ending | None = None
         self._is_over = False
         self._pump = lifetime.pump()
@@ -179,7 +182,7 @@ class Conversation:
         """Say goodbye. Settled when everything is confirmed that ever will be."""
         with self._lock:
             if self._ended is None:
-                self._end(Ending(How.GOODBYE, Code.CLOSED, why))
+                self._ended = Ending(How.GOODBYE, Code.CLOSED, why)
                 if self._given is not None and self._is_given_lost:
                     self._stream.taken -= 1  # nobody has it: its writer's receipt says so
                 self._connection.goodbye(self._stream)
@@ -417,16 +420,11 @@ class Conversation:
 
     # --- the end; the lock is held ----------------------------------------------------------
 
-    def _end(self, ending: Ending) -> None:
-        """This side ends it: nothing is written or read any more."""
-        self._ended = ending
-        self._stream.inbox.clear()
-
     def _break_off(self, ending: Ending) -> None:
         if self._is_over:
             return
         if self._ended is None:
-            self._end(ending)
+            self._ended = ending
         self._connection.reset(self._stream, ending.code, ending.text)
         self._finish()
 

@@ -27,6 +27,8 @@ __all__ = [
     "Taker",
     "WholeBody",
     "answer_problem",
+    "answer_too_large",
+    "problem",
 ]
 
 #: Names in lower case; what came several times is joined by ", ".

@@ -155,7 +155,7 @@ class Gateway:
         """
         request = visit.request
         conversation = Conversation(
-            place.address.path, f"{request.peer} (request)", correlator, self.bounds, self._budget,
+            f"{request.peer} (request)", correlator, self.bounds, self._budget,
             is_local=request.is_local,
         )  # fmt: skip
         conversation.when_over = self._forget

@@ -23,10 +23,11 @@ from compoint.deadline import Deadline, clock
 from compoint.drive.lifetime import lifetime
 from compoint.drive.waiter import Waiter
 from compoint.drive.wire import Wire
-from compoint.errors import ComPointException, ConnectError, Phase, PointTimeout
+from compoint.errors import ClosedError, ComPointException, ConnectError, Phase
 from compoint.http._arrivals import Arrivals
-from compoint.http._requests import Requests, Told, TooLong, Trouble
+from compoint.http._requests import Requests
 from compoint.http._sessions import OwnSession
+from compoint.http._verdicts import Told, TooLong, Trouble
 from compoint.http._words import Ask
 from compoint.limits import STREAM_PROBE_S, STREAM_SIGN_S, TURNS_UNTAKEN_BYTES
 
@@ -77,9 +78,8 @@ class HttpWire(Wire):
         self.peer = point
         self._point = point
         self._give_up_s = give_up_s
-        self._is_ours = isinstance(session, OwnSession)
         self._http_session = session
-        self._requests = Requests(url, point, key.hex(), session, is_ours=self._is_ours)
+        self._requests = Requests(url, point, key.hex(), session)
         # Held for a few steps at a time, never while a request is made or waited for.
         self._lock = threading.Lock()
         self._since = clock()
@@ -88,6 +88,8 @@ class HttpWire(Wire):
         self._wants_room = False
         self._is_closed = False
         self._is_listening = False
+        #: What the last request has met, while the session is being opened.
+        self._trouble: Trouble | None = None
         #: Why the way is lost; and what an opening that failed raises.
         self._fault: OSError | None = None
         self._error: ComPointException | None = None
@@ -107,6 +109,21 @@ class HttpWire(Wire):
         Raises:
             ConnectError, PointTimeout: as `Opener.connect`.
         """
+        # Who stands there is told when the program ends.
+        lifetime.servers.add(self)
+        try:
+            self._wait_for_opening(deadline)
+        finally:
+            lifetime.servers.discard(self)
+
+    def close_at_exit(self) -> None:
+        """The program ends, and this is still being opened."""
+        self._note_error(
+            ClosedError("the program is ending", point=self._point, phase=Phase.CONNECT)
+        )
+
+    def _wait_for_opening(self, deadline: Deadline) -> None:
+        self._requests.open_by = deadline
         with self._lock:
             self._go_on()
         while True:
@@ -115,20 +132,14 @@ class HttpWire(Wire):
                     break
                 if self._turns.is_open or self._fault is not None or self._arrivals.size:
                     return
-            if deadline.is_over:
-                self._give_up(deadline)
-                break
+                if deadline.is_over:
+                    self._error = self._requests.too_late(self._trouble, deadline)
+                    break
             self._arrivals.sleep(deadline.remaining_s())
         self.close()
         assert self._error is not None
         self._error.elapsed_s = deadline.elapsed_s
         raise self._error
-
-    def _give_up(self, deadline: Deadline) -> None:
-        self._error = PointTimeout(
-            "the peer was not reached in time", point=self._point, phase=Phase.CONNECT,
-            hint="is there a firewall in between?",
-        )  # fmt: skip
 
     # --- requests -------------------------------------------------------------------------
 
@@ -180,8 +191,8 @@ class HttpWire(Wire):
                 self._note_answer(plan, self._requests.ask(_ASKS[plan.kind], plan, age_s))
         except Trouble as trouble:
             self._note_trouble(plan, trouble, clock() - heard[0])
-        except TooLong:
-            self._note_too_long(plan)
+        except TooLong as fault:
+            self._note_too_long(plan, fault)
         except Told as told:
             self._note_told(plan, told)
         except TurnError as fault:
@@ -279,23 +290,23 @@ class HttpWire(Wire):
             self._upstream_bell.wake()
             since = self._since if plan.opens else turns.failing_since or now
             is_hopeless = plan.opens and trouble.is_final
+            self._trouble = trouble
         if not is_hopeless and now - since < self._give_up_s:
             return
         if plan.opens:
-            error = ConnectError(
-                trouble.text, point=self._point, phase=trouble.phase,
-                hint="is the server started, and is this its address?",
-            )  # fmt: skip
+            text = trouble.text if is_hopeless else f"{trouble.text}, again and again"
+            error = ConnectError(text, point=self._point, phase=trouble.phase, hint=trouble.hint)
             self._note_error(error)
         else:
             waited = f"for {now - since:.3g} s no request has come through"
             self._lose(OSError(errno.ETIMEDOUT, f"{waited}: {trouble.text}"))
 
-    def _note_too_long(self, plan: Plan) -> None:
+    def _note_too_long(self, plan: Plan, fault: TooLong) -> None:
         with self._lock:
             may_go_on = self._turns.too_large(plan.kind)
         if not may_go_on:
-            self._lose(OSError(errno.EMSGSIZE, "the way takes no request with a body (413)"))
+            text = f"the way takes no request with a body: {fault.text}"
+            self._lose(OSError(errno.EMSGSIZE, text))
 
     def _note_told(self, plan: Plan, told: Told) -> None:
         if told.code == "no streams":
@@ -520,8 +531,7 @@ class HttpWire(Wire):
     def close_copy(self) -> None:
         # The couriers are the parent's; their sockets are only given back here.
         self._is_closed = True
-        if self._is_ours:
-            self._http_session.close()
+        self._requests.close()
 
 
 class _Courier(threading.Thread):

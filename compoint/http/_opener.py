@@ -49,7 +49,12 @@ class HttpOpener(Opener):
         wire = HttpWire(
             url, str(address), self._way_to(address), session, os.urandom(16), self._give_up_s
         )
-        wire.open(deadline)
+        try:
+            wire.open(deadline)
+        except BaseException:
+            # Also Ctrl-C: nobody else knows of its threads.
+            wire.close()
+            raise
         return wire
 
     def _way_to(self, address: ComPointAddress) -> Way:

@@ -25,23 +25,23 @@ import select
 import socket
 import struct
 import threading
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import h11
 
 from compoint.deadline import clock
-from compoint.http._exchange import IGNORE, Exchange, Fields, Request, Taker, problem
-from compoint.http._heads import begun_answer, whole_answer
+from compoint.http._exchange import IGNORE, Taker, problem
+from compoint.http._heads import whole_answer
 from compoint.http._outlet import Unsent, send_now, send_rest
 from compoint.http._reader import RequestReader
+from compoint.http._served_exchange import ServedExchange, Write
 from compoint.http._strict import Fault
 from compoint.limits import RECEIVE_BYTES
 
 if TYPE_CHECKING:
     from compoint.http._port import HttpPort
 
-__all__ = ["HttpConnection", "ServedExchange"]
+__all__ = ["HttpConnection"]
 
 _log = logging.getLogger("compoint.http")
 
@@ -73,37 +73,8 @@ class Phase(enum.Enum):
     CLOSED = enum.auto()
 
 
-class ServedExchange(Exchange):
-    """The verbs of one request; they do nothing once it is no more its connection's."""
-
-    __slots__ = ("_connection", "request")
-
-    def __init__(self, connection: HttpConnection, request: Request) -> None:
-        self._connection = connection
-        self.request = request
-
-    def answer(self, status: int, headers: Fields, body: bytes = b"") -> None:
-        self._connection.answer(self, status, headers, body)
-
-    def start(self, status: int, headers: Fields) -> None:
-        self._connection.start(self, status, headers)
-
-    def send(self, data: bytes) -> bool:
-        return self._connection.send(self, data)
-
-    def end(self) -> None:
-        self._connection.end(self)
-
-    def pause(self) -> None:
-        self._connection.pause(self, is_paused=True)
-
-    def resume(self) -> None:
-        self._connection.pause(self, is_paused=False)
-
-
 class HttpConnection:
-    """One peer. Any thread may call the verbs of an exchange and `leave`; the rest is the
-    pump's."""
+    """One peer. Any thread may call `give`, `pause` and `leave`; the rest is the pump's."""
 
     __slots__ = (
         "_exchange", "_is_ended", "_is_last", "_is_loopback", "_is_paused", "_is_serving",
@@ -293,10 +264,10 @@ class HttpConnection:
                 self._taker = taker
 
     def _read_body(self) -> Step | None:
-        while piece := self._reader.body():
+        piece = self._reader.body()
+        if piece:
             self._hurry_on(len(piece))
-            if self._exchange is not None:
-                return (self._taker.piece, piece)
+            return (self._taker.piece, piece)
         if piece is not None:
             return self._be_whole()
         http = self._reader.http
@@ -326,73 +297,53 @@ class HttpConnection:
         self.due = clock() + self._port.bounds.half_closed_s if self._is_ended else math.inf
         return (self._taker.complete,)
 
-    # --- the verbs of an exchange -------------------------------------------------------
+    # --- output -------------------------------------------------------------------------
 
-    def answer(self, exchange: ServedExchange, status: int, headers: Fields, body: bytes) -> None:
-        is_head = exchange.request.method == "HEAD"
-
-        def write(http: h11.Connection) -> list[bytes]:
-            is_last = self._must_end()
-            return whole_answer(http, status, headers, body, is_head=is_head, is_last=is_last)
-
-        self._give(exchange, write, is_end=True)
-
-    def start(self, exchange: ServedExchange, status: int, headers: Fields) -> None:
-        self._give(
-            exchange, lambda http: begun_answer(http, status, headers, is_last=self._is_last)
-        )
-
-    def send(self, exchange: ServedExchange, data: bytes) -> bool:
-        if exchange.request.method == "HEAD":
-            return True
-        return self._give(
-            exchange, lambda http: http.send_with_data_passthrough(h11.Data(data)) or []
-        )
-
-    def end(self, exchange: ServedExchange) -> None:
-        self._give(exchange, lambda http: [http.send(h11.EndOfMessage())], is_end=True)
+    def give(self, exchange: ServedExchange, write: Write, *, is_end: bool) -> bool:
+        with self._lock:
+            try:
+                if self._exchange is not exchange:
+                    return True
+                self._write(write, is_end=is_end)
+                return self._unsent is None
+            except BaseException:
+                self._cut_short()
+                raise
 
     def pause(self, exchange: ServedExchange, *, is_paused: bool) -> None:
         with self._lock:
-            if self._exchange is not exchange or self._is_paused is is_paused:
-                return
-            self._is_paused = is_paused
-            if self._phase is Phase.BODY:
-                if self._unsent is None:
-                    self.due = math.inf if is_paused else clock() + self._port.bounds.body_s
-                self._hand_over(is_more=not is_paused)
-
-    # --- output -------------------------------------------------------------------------
-
-    def _give(
-        self,
-        exchange: ServedExchange,
-        write: Callable[[h11.Connection], list[bytes]],
-        *,
-        is_end: bool = False,
-    ) -> bool:
-        """Write a part of the answer, or its end; False: the system has not taken it all."""
-        with self._lock:
-            if self._exchange is not exchange:
-                return True
-            http = self._h11()
-            before = http.our_state
             try:
-                parts = write(http)
-            except (h11.LocalProtocolError, ValueError):
-                _log.exception("internal error at an HTTP answer; please report it")
-                if before is h11.SEND_RESPONSE:
-                    self._reader.done()  # its h11 is of no use any more, and nothing was sent
-                self._fail()
-                self._hand_over()
-            else:
-                if is_end:
-                    self._settle(parts)
-                else:
-                    self._put(parts)
-                    self._owes_room = self._exchange is exchange and self._unsent is not None
-                    self._hand_over()
-            return self._unsent is None
+                if self._exchange is exchange and self._is_paused is not is_paused:
+                    self._pause(is_paused=is_paused)
+            except BaseException:
+                self._cut_short()
+                raise
+
+    def _write(self, write: Write, *, is_end: bool) -> None:
+        http = self._h11()
+        before = http.our_state
+        try:
+            parts = write(http, self._must_end() if is_end else self._is_last)
+        except (h11.LocalProtocolError, ValueError):
+            _log.exception("internal error at an HTTP answer; please report it")
+            if before is h11.SEND_RESPONSE:
+                self._reader.done()  # its h11 is of no use any more, and nothing was sent
+            self._fail()
+            self._hand_over()
+            return
+        if is_end:
+            self._settle(parts)
+        else:
+            self._put(parts)
+            self._owes_room = self._exchange is not None and self._unsent is not None
+            self._hand_over()
+
+    def _pause(self, *, is_paused: bool) -> None:
+        self._is_paused = is_paused
+        if self._phase is Phase.BODY:
+            if self._unsent is None:
+                self.due = math.inf if is_paused else clock() + self._port.bounds.body_s
+            self._hand_over(is_more=not is_paused)
 
     def _h11(self) -> h11.Connection:
         http = self._reader.http
@@ -521,6 +472,11 @@ class HttpConnection:
             self._port.count_broken()
         self._lose()
         self._close()
+
+    def _cut_short(self) -> None:
+        """Ctrl-C struck the thread at a verb: nobody knows what was sent or noted."""
+        self._cut()
+        self._hand_over()
 
     def _close(self) -> None:
         if self._phase is Phase.CLOSED:

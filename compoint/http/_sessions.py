@@ -24,40 +24,45 @@ _CONNECTIONS: Final = 4
 
 
 class _Opened:
-    """The connections that one session has opened."""
+    """The sockets that one session has opened.
+
+    Not the connections: one whose answer ends it forgets its socket while that is read.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._connections: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._sockets: weakref.WeakSet[Any] = weakref.WeakSet()
         self._is_shut = False
+        #: Whether there ever was one.
+        self.has_any = False
 
-    def add(self, connection: Any) -> None:
+    def add(self, sock: Any) -> None:
         with self._lock:
-            self._connections.add(connection)
+            self._sockets.add(sock)
+            self.has_any = True
             is_late = self._is_shut
         if is_late:
-            _shut(connection)
+            _shut(sock)
 
     def shut(self) -> None:
         """Whoever uses one of them finds the end; and so does whoever opens one."""
         with self._lock:
             self._is_shut = True
-            connections = list(self._connections)
-        for connection in connections:
-            _shut(connection)
+            sockets = list(self._sockets)
+        for sock in sockets:
+            _shut(sock)
 
     def close(self) -> None:
         """Give them back; nobody uses one of them."""
         with self._lock:
-            connections = list(self._connections)
-        for connection in connections:
-            connection.close()
+            sockets = list(self._sockets)
+        for sock in sockets:
+            sock.close()
 
 
-def _shut(connection: Any) -> None:
-    sock = connection.sock
-    if sock is None:
-        return
+def _shut(sock: Any) -> None:
+    # TLS to a proxy that passes TLS on hides its socket.
+    sock = getattr(sock, "socket", sock)
     try:
         # The system's verb, below TLS, and no `close`: the descriptor belongs to its user.
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
@@ -68,17 +73,24 @@ def _shut(connection: Any) -> None:
 class _Connection(urllib3.connection.HTTPConnection):
     opened: _Opened
 
-    def connect(self) -> None:
-        super().connect()
-        self.opened.add(self)
+    def _new_conn(self) -> socket.socket:
+        sock = super()._new_conn()
+        self.opened.add(sock)
+        return sock
 
 
 class _SecureConnection(urllib3.connection.HTTPSConnection):
     opened: _Opened
 
+    def _new_conn(self) -> socket.socket:
+        sock = super()._new_conn()
+        self.opened.add(sock)
+        return sock
+
     def connect(self) -> None:
         super().connect()
-        self.opened.add(self)
+        # TLS has made another of it.
+        self.opened.add(self.sock)
 
 
 class _Pool(urllib3.connectionpool.HTTPConnectionPool):
@@ -108,7 +120,7 @@ class _SecurePool(urllib3.connectionpool.HTTPSConnectionPool):
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
-    """What `requests` takes, with connections that are kept in a list."""
+    """What `requests` takes, with connections whose sockets are kept in a list."""
 
     def __init__(self) -> None:
         self.opened = _Opened()
@@ -116,16 +128,19 @@ class _Adapter(requests.adapters.HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **named: Any) -> None:
         super().init_poolmanager(*args, **named)
-        self._list_connections_of(self.poolmanager)
+        self._list_sockets_of(self.poolmanager)
 
-    def proxy_manager_for(self, *args: Any, **named: Any) -> Any:
+    def proxy_manager_for(self, proxy: str, **named: Any) -> Any:
+        if proxy.lower().startswith("socks"):
+            # Its connections are of a kind of their own.
+            return super().proxy_manager_for(proxy, **named)
         # urllib3 sets it for direct connections only; without it each request takes 40 ms more.
         named["socket_options"] = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
-        manager = super().proxy_manager_for(*args, **named)
-        self._list_connections_of(manager)
+        manager = super().proxy_manager_for(proxy, **named)
+        self._list_sockets_of(manager)
         return manager
 
-    def _list_connections_of(self, manager: Any) -> None:
+    def _list_sockets_of(self, manager: Any) -> None:
         manager.pool_classes_by_scheme = {
             "http": functools.partial(_Pool, opened=self.opened),
             "https": functools.partial(_SecurePool, opened=self.opened),
@@ -142,6 +157,16 @@ class OwnSession(requests.Session):
         self._adapter = _Adapter()
         self.mount("http://", self._adapter)
         self.mount("https://", self._adapter)
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None. Where `requests` finds a target it reads the answer to its end, however
+        long that is, also if nobody wants to go there."""
+        return
+
+    @property
+    def has_connected(self) -> bool:
+        """Some connection has come about."""
+        return self._adapter.opened.has_any
 
     def shut(self) -> None:
         """End what is under way, and what is tried later. `close` when all have noticed."""

@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from compoint.errors import Fate
 from compoint.http._answers import NUMBER, Answer, Refused, problem_answer
@@ -21,11 +20,13 @@ if TYPE_CHECKING:
     from compoint.http._gateway_bounds import Bounds, Budget
     from compoint.http._repeats import Repeats
 
-__all__ = ["Visit"]
+__all__ = ["KEY", "Visit"]
 
+#: The header that names a request.
 KEY: Final = "idempotency-key"
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,18}")
 _SECONDS: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+_LENGTH: Final = re.compile(r"[0-9]{1,18}")
 
 
 def _bad(text: str, hint: str = "") -> Refused:
@@ -158,7 +159,7 @@ class Visit:
         if site is not None:
             is_foreign = site not in {"same-origin", "none"}
         else:
-            is_foreign = origin is not None and urlsplit(origin).netloc != headers.get("host")
+            is_foreign = origin is not None and origin.partition("://")[2] != headers.get("host")
         if is_foreign:
             text = "a page of another site may not talk to this server"
             raise Refused(problem_answer(403, "foreign page", text))
@@ -200,7 +201,7 @@ class Visit:
     def check_length(self) -> None:
         """Refuse what says at once that it is too large."""
         length = self.request.headers.get("content-length", "")
-        if length.isdecimal() and int(length) > self._bounds.body_bytes:
+        if _LENGTH.fullmatch(length) and int(length) > self._bounds.body_bytes:
             raise self._too_large()
 
     def piece(self, data: bytes) -> None:

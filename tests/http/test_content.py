@@ -97,7 +97,8 @@ def test_a_text_that_is_not_utf_8_is_named_where() -> None:
 @pytest.mark.parametrize(
     ("body", "where"),
     [(b"[1, 2,]", "byte 6"), (b'{"a": 1', "byte 7"), (b'{"a": 1, "a": 2}', "'a' twice"),
-     (b'[{"b": [NaN]}]', "byte 8"), (b"[" * 101 + b"]" * 101, "100 levels")],
+     (b'[{"b": [NaN]}]', "byte 8"), (b"[" * 101 + b"]" * 101, "100 levels"),
+     (b"[" * 9999, "nested too deep"), (b"1e999", "out of range")],
 )  # fmt: skip
 def test_json_that_is_none_is_named_where(body: bytes, where: str) -> None:
     error = refused("application/json", body)
@@ -141,6 +142,12 @@ def test_a_name_that_is_none_is_refused(name: str) -> None:
 def test_the_fields_of_a_typed_message_are_an_object(body: bytes) -> None:
     error = refused("application/json", body, compoint_type="Order")
     assert (error.status, error.code) == (400, "bad content")
+
+
+def test_an_int_beyond_64_bits_is_no_field() -> None:
+    error = refused("application/json", b'{"count": 18446744073709551616}', compoint_type="Order")
+    assert (error.status, error.code) == (400, "bad content")
+    assert "64 bits" in error.detail
 
 
 def test_a_type_beside_anything_but_json_is_refused() -> None:

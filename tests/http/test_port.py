@@ -18,6 +18,7 @@ from compoint import BusyError, ComPointAddress, ConnectError, Phase
 from compoint.drive.pump import Pump
 from compoint.http._exchange import IGNORE, WholeBody, answer_problem
 from compoint.http._port import HttpPort
+from compoint.http._served import Phase as Reading
 from compoint.limits import MIB
 from compoint.testing import Background, eventually
 
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 10.0
 CHUNKED = get("/", "Transfer-Encoding: chunked", method="POST")
+
+
+def free_port(host: str) -> int:
+    with socket.socket() as sock:
+        sock.bind((host, 0))
+        return int(sock.getsockname()[1])
 
 
 @pytest.fixture
@@ -335,6 +342,14 @@ def test_a_long_body_behind_an_early_answer_ends_the_connection() -> None:
         assert peer.hear_end() == b""
 
 
+def test_an_early_answer_to_a_stream_ends_the_connection() -> None:
+    refusing = Desk({"begin": lambda visit: visit.answer(b"no", 404)})
+    with serving(refusing) as scene, scene.peer() as peer:
+        peer.say(CHUNKED)
+        assert peer.hear().headers["connection"] == "close"
+        assert peer.hear_end() == b""
+
+
 def test_an_early_answer_arrives_although_the_peer_goes_on_sending() -> None:
     """Closing over unread input would destroy the answer on its way."""
 
@@ -535,6 +550,49 @@ def test_a_header_that_would_break_the_answer_is_a_500(headers: dict[str, str]) 
         assert len(scene.records) == 1
 
 
+def test_an_answer_that_http_does_not_know_is_a_500() -> None:
+    """To CONNECT, success means that no more HTTP is spoken."""
+    with serving(at_once(lambda visit: visit.answer(b"tunnel")), may_log=True) as scene:
+        assert scene.ask(get("here:1", method="CONNECT")).status == 500
+        assert len(scene.records) == 1
+
+
+@pytest.mark.parametrize("verb", ["answer", "start", "send", "end", "pause"])
+def test_ctrl_c_within_a_verb_leaves_the_connection_cut(verb: str) -> None:
+    """How much has been sent nobody knows; an initiator asks again."""
+    with serving(Desk()) as scene, scene.peer() as peer:
+        peer.say(CHUNKED)
+        visit = scene.desk.visit()
+        verbs = {
+            "answer": visit.answer,
+            "start": lambda: visit.exchange.start(200, TEXT),
+            "send": lambda: visit.exchange.send(b"x"),
+            "end": visit.exchange.end,
+            "pause": visit.exchange.pause,
+        }
+        if verb in {"send", "end"}:
+            verbs["start"]()
+        (connection,) = scene.port._connections
+
+        class Interrupted(type(connection)):
+            __slots__ = ()
+
+            def _hand_over(self, **_: object) -> None:
+                if self._phase is not Reading.CLOSED:
+                    raise KeyboardInterrupt
+                super()._hand_over()
+
+        connection.__class__ = Interrupted
+        with pytest.raises(KeyboardInterrupt):
+            verbs[verb]()
+        peer.hear_end()
+        scene.is_empty()
+        if verb in {"start", "send", "pause"}:
+            scene.desk.told("gone")
+        visit.answer()
+        assert not connection._lock.locked()
+
+
 # --- the port itself ----------------------------------------------------------------------------
 
 
@@ -569,6 +627,32 @@ def test_a_port_can_be_taken_again_at_once() -> None:
         address = scene.port.address
         scene.port.close()
         HttpPort(address, scene.desk, scene.port.pump).close()
+
+
+def test_without_a_host_only_this_machine_is_served() -> None:
+    with serving() as scene, pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", scene.number))
+
+
+def test_who_comes_from_another_machine_is_not_local(pump: Pump) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(("192.0.2.1", 9))
+        except OSError:
+            pytest.skip("this machine has no address but the loopback's")
+        host = sock.getsockname()[0]
+    if host.startswith("127."):
+        pytest.skip("this machine has no address but the loopback's")
+    desk = at_once()
+    port = HttpPort(ComPointAddress("http", host, free_port(host)), desk, pump)
+    with socket.create_connection((host, port.address.port), PATIENCE_S) as sock:
+        sock.sendall(get("/", "Connection: close"))
+        assert sock.recv(100).startswith(b"HTTP/1.1 200")
+        request = desk.visit().request
+        assert not request.is_local
+        assert request.peer.startswith(f"http://{host}:")
+    eventually(lambda: port.statistics().connections == 0)
+    port.close()
 
 
 def test_one_connection_too_many_is_told_to_come_later() -> None:
@@ -620,6 +704,15 @@ def test_what_happened_can_be_counted() -> None:
         assert scene.statistics.broken == 1
 
 
+def test_a_second_burst_of_connections_has_deadlines_too() -> None:
+    with serving(head_s=0.05) as scene:
+        for _ in range(2):
+            with scene.peer() as peer:
+                assert peer.hear_end() == b""
+            scene.is_empty()
+            scene.moment(0.05)
+
+
 # --- closing ------------------------------------------------------------------------------------
 
 
@@ -663,6 +756,15 @@ def test_an_answer_on_its_way_outlives_the_close() -> None:
         scene.desk.told("complete")
         scene.port.close()
         assert peer.hear().body == body
+        assert peer.hear_end() == b""
+
+
+def test_a_body_that_nobody_wants_does_not_keep_a_closed_port() -> None:
+    refusing = Desk({"begin": lambda visit: visit.answer(b"no", 404)})
+    with serving(refusing, close_s=PATIENCE_S) as scene, scene.peer() as peer:
+        peer.say(get("/", "Content-Length: 1000", method="POST"))
+        assert peer.hear().status == 404
+        scene.port.close()
         assert peer.hear_end() == b""
 
 

@@ -185,6 +185,16 @@ def test_odd_chunks_are_refused(chunks: bytes) -> None:
         assert len(scene.desk.visits) == 1
 
 
+def test_odd_chunks_behind_a_begun_answer_cut_it_off() -> None:
+    with serving(Desk({"begin": lambda visit: visit.exchange.start(200, {})})) as scene:
+        with scene.peer() as peer:
+            peer.say(head("Transfer-Encoding: chunked") + b"odd\r\n")
+            heard = peer.hear_end()
+        assert heard.count(b"HTTP/1.1") <= 1
+        assert b"0\r\n\r\n" not in heard
+        scene.desk.told("gone")
+
+
 # --- heads --------------------------------------------------------------------------------------
 
 

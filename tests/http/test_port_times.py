@@ -54,6 +54,14 @@ def test_a_head_begun_behind_another_request_has_its_own_deadline() -> None:
         assert peer.hear().status == 408
 
 
+def test_a_head_begun_on_an_idle_connection_has_the_same_deadline() -> None:
+    with serving(head_s=HEAD_S) as scene, scene.peer() as peer:
+        peer.say(get())
+        assert peer.hear().status == 200
+        peer.say(b"GET /")
+        assert peer.hear().status == 408
+
+
 def test_empty_lines_do_not_keep_a_connection() -> None:
     with serving(head_s=HEAD_S) as scene, scene.peer() as peer:
         says_slowly(peer, b"\r\n" * 1000)
@@ -73,6 +81,21 @@ def test_an_idle_connection_is_closed_without_a_word() -> None:
         assert peer.hear().status == 200
         assert peer.hear_end() == b""
         assert scene.statistics.broken == 0
+
+
+def test_an_idle_connection_has_more_time_than_a_head() -> None:
+    with serving(head_s=HEAD_S) as scene, scene.peer() as peer:
+        for _ in range(2):
+            peer.say(get())
+            assert peer.hear().status == 200
+            scene.moment(1.5 * HEAD_S)
+
+
+def test_a_body_that_does_not_begin_ends_at_its_deadline() -> None:
+    with serving(Desk(), body_s=SOON_S) as scene, scene.peer() as peer:
+        peer.say(get("/", "Content-Length: 10", method="POST"))
+        assert peer.hear().status == 408
+        scene.desk.told("gone")
 
 
 def test_a_body_without_progress_ends_at_its_deadline() -> None:
@@ -162,6 +185,16 @@ def test_a_peer_that_takes_an_answer_slowly_gets_it() -> None:
         assert heard.endswith(body)
 
 
+def test_a_peer_that_takes_something_now_and_then_has_more_time() -> None:
+    answering = at_once(lambda visit: visit.answer(bytes(16 * MIB)))
+    with serving(answering, take_s=HEAD_S) as scene, scene.peer() as peer:
+        peer.say(get())
+        for _ in range(6):
+            peer.hear_bytes(2 * MIB)
+            scene.moment(HEAD_S / 3)
+        assert len(peer.hear_bytes(4 * MIB)) == 4 * MIB
+
+
 def test_a_peer_that_stays_behind_its_last_answer_is_left() -> None:
     with serving(linger_s=SOON_S) as scene, scene.peer() as peer:
         peer.say(get("/", "Connection: close"))
@@ -227,6 +260,35 @@ def test_a_peer_that_resets_with_unread_requests_behind_a_parked_one_is_gone() -
         scene.desk.told("complete", "gone")
 
 
+def test_a_peer_that_leaves_while_the_endpoint_begins_is_gone() -> None:
+    """Its Taker is not known yet when the loss is noticed."""
+    leaving: list[Peer] = []
+
+    def begin(visit: Visit) -> None:
+        leaving.pop().reset()
+        visit.exchange.start(200, TEXT)
+        eventually(lambda: visit.exchange.send(b"x") and not scene.statistics.connections)
+
+    with serving(Desk({"begin": begin})) as scene:
+        peer = Peer(scene.number)
+        leaving.append(peer)
+        peer.say(get())
+        scene.desk.told("gone")
+
+
+def test_a_loss_that_an_answering_thread_notices_is_told_by_the_pump() -> None:
+    with serving(Desk(), half_closed_s=PATIENCE_S) as scene, scene.peer() as peer:
+        peer.say(get())
+        visit = scene.desk.told("complete")
+        with scene.held_pump():
+            peer.reset()
+            visit.exchange.start(200, TEXT)
+            eventually(lambda: visit.exchange.send(b"x") and not scene.statistics.connections)
+            assert visit.told == ["complete"]
+        scene.desk.told("complete", "gone")
+        assert visit.threads == {"port-pump"}
+
+
 def test_a_streamed_answer_notices_that_its_peer_has_gone() -> None:
     with serving(Desk(), half_closed_s=PATIENCE_S) as scene:
         with scene.peer() as peer:
@@ -284,6 +346,22 @@ def test_a_peer_that_has_ended_its_output_is_gone_behind_that_moment() -> None:
         peer.end()
         scene.desk.told("complete", "gone")
         assert peer.hear_end() == b""
+
+
+def test_each_request_of_a_peer_that_has_ended_its_output_has_that_moment() -> None:
+    with serving(Desk(), half_closed_s=SOON_S) as scene, scene.peer() as peer:
+        peer.say(get() + get())
+        scene.desk.visit().answer()
+        peer.end()
+        scene.desk.told("complete", "gone", number=1)
+
+
+def test_a_peer_that_has_ended_its_output_is_left_with_its_last_answer() -> None:
+    with serving(linger_s=60) as scene, scene.peer() as peer:
+        peer.say(get("/", "Connection: close"))
+        peer.end()
+        assert peer.hear().status == 200
+        scene.is_empty()
 
 
 def test_a_peer_that_has_ended_its_output_gets_a_large_answer_whole() -> None:

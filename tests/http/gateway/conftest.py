@@ -40,7 +40,7 @@ class GatewayScene:
 
     def new_gateway(self, **bounds: float) -> Gateway:
         """The gateway of the clients from now on."""
-        self.gateway = gateway = Gateway(Bounds(**bounds))  # type: ignore[arg-type]
+        self.gateway = gateway = Gateway(Bounds(**bounds))
         self._stack.callback(self._check, gateway)
         self._stack.callback(gateway.close)
         return gateway
@@ -48,11 +48,12 @@ class GatewayScene:
     @staticmethod
     def _check(gateway: Gateway) -> None:
         eventually(lambda: gateway.is_empty, what="every conversation ends")
+        assert gateway._sessions == {}
         assert gateway._budget.left == gateway.bounds.held_bytes
         assert gateway.repeats._running == {}
 
     def server(self, **settings: float) -> PlainServer:
-        server = PlainServer(self.opener, ADDRESS, PointSettings(**settings))  # type: ignore[arg-type]
+        server = PlainServer(self.opener, ADDRESS, PointSettings(**settings))
         self._stack.callback(server.close)
         return server
 

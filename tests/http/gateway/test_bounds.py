@@ -10,6 +10,7 @@ import pytest
 from gateway_play import JSON, PATIENCE_S, TEXT
 
 from compoint import PointTimeout, SessionLostError
+from compoint.deadline import clock
 from compoint.http._gateway import Gateway
 from compoint.http._gateway_bounds import Bounds
 from compoint.limits import KIB, MIB
@@ -49,6 +50,13 @@ def test_a_waiting_read_keeps_its_session(gateway_scene: GatewayScene) -> None:
         point.read(timeout=0.5)
     point.write("still here")
     assert asked.result().text == "still here"
+
+
+def test_requests_keep_their_session(gateway_scene: GatewayScene) -> None:
+    session, _ = opened(gateway_scene, idle_s=0.3)
+    until = clock() + 1.0
+    while clock() < until:
+        assert session.read(timeout=0).status == 204
 
 
 def test_messages_of_the_responder_do_not_keep_a_session(gateway_scene: GatewayScene) -> None:

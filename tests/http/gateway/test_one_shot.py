@@ -90,6 +90,21 @@ def test_a_large_message_goes_to_a_channel(gateway_scene: GatewayScene) -> None:
     assert asked.result().text == "y" * MIB
 
 
+def test_many_clients_at_once_get_each_its_own_reply(gateway_scene: GatewayScene) -> None:
+    server = gateway_scene.server()
+    client = gateway_scene.client()
+
+    def ask(name: str) -> list[str]:
+        return [client.post(f"{name}-{index}").text for index in range(25)]
+
+    asking = [Background(ask, f"client-{number}") for number in range(8)]
+    for _ in range(8 * 25):
+        with server.accept(timeout=PATIENCE_S) as point:
+            point.write(f"{point.read(timeout=PATIENCE_S)}!")
+    for number, each in enumerate(asking):
+        assert each.result(PATIENCE_S) == [f"client-{number}-{index}!" for index in range(25)]
+
+
 # --- endings without a reply ----------------------------------------------------------------------
 
 

@@ -63,6 +63,16 @@ def test_a_repeat_of_a_write_that_waits_for_credit_gets_the_same_answer(
     assert list(point) == []
 
 
+def test_a_repeat_of_a_write_that_never_gets_credit_is_answered_too(
+    gateway_scene: GatewayScene,
+) -> None:
+    session, point = opened(gateway_scene, window_bytes=64 * KIB)
+    session.write("first", number=1)
+    asked = [session.send("POST", "x" * MIB, number=2) for _ in range(2)]
+    point.close()
+    assert [each.result().title for each in asked] == ["closed", "closed"]
+
+
 def test_a_repeat_of_a_write_that_was_not_taken_is_a_new_one(gateway_scene: GatewayScene) -> None:
     session, point = opened(gateway_scene, window_bytes=64 * KIB)
     session.write("first", number=1)
@@ -198,8 +208,13 @@ def test_a_request_that_was_refused_can_be_repeated_in_earnest(gateway_scene: Ga
 @pytest.mark.parametrize("is_answered", [False, True])
 @pytest.mark.parametrize(
     ("body", "query", "kind"),
-    [("three books", {}, TEXT), ("2", {"timeout": "9"}, TEXT), ("2", {}, JSON)],
-    ids=["body", "query", "content type"],
+    [
+        ("3", {}, JSON),
+        ("{}", {"timeout": "9"}, JSON),
+        ("{}", {}, TEXT),
+        ("{}", {}, {**JSON, "compoint-type": "Order"}),
+    ],
+    ids=["body", "query", "content type", "class"],
 )
 def test_a_key_used_for_another_request_is_refused(
     gateway_scene: GatewayScene,
@@ -212,7 +227,7 @@ def test_a_key_used_for_another_request_is_refused(
     """Whoever hits upon somebody's key must not get that one's reply."""
     server = gateway_scene.server()
     client = gateway_scene.client()
-    asked = client.send("POST", "2", headers={**TEXT, **KEY})
+    asked = client.send("POST", "{}", headers={**JSON, **KEY})
     if is_answered:
         with gateway_scene.accept(server) as point:
             point.write("agreed")
@@ -271,8 +286,10 @@ def test_only_so_many_bytes_are_kept() -> None:
 
 def test_an_answer_is_kept_only_so_long() -> None:
     kept = KeptAnswers(Bounds(kept_s=0.0))
-    kept.keep("one", answer_of(0))
-    assert not kept.get("one")
+    for index in range(3):
+        kept.keep(f"{index}", answer_of(0))
+        assert not kept.get(f"{index}")
+    assert len(kept._kept) == 0
 
 
 def test_an_answer_kept_again_counts_once() -> None:

@@ -198,4 +198,4 @@ def test_a_responder_on_this_machine_knows_that_its_peer_is_local(
     for is_local in (True, False):
         gateway_scene.client().send("POST", "hello", is_local=is_local)
         point = gateway_scene.accept(server)
-        assert point._driver.wire.is_local is is_local  # type: ignore[attr-defined]
+        assert point._driver.wire.is_local is is_local

@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from gateway_play import PATIENCE_S, Client
+from gateway_play import PATH, PATIENCE_S, Asked, Client, Session
 
 from compoint import EndOfMessages, Receipt, SessionLostError
+from compoint.core.codes import Code, Ending, How
+from compoint.http._exchange import Request
+from compoint.http._gateway_bounds import Bounds, Budget
+from compoint.http._visit import Visit
 from compoint.limits import KIB, MIB
 from compoint.testing import Background, eventually
 
@@ -15,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from conftest import GatewayScene
-    from gateway_play import Session
 
     from compoint import ComPoint
 
@@ -110,6 +113,16 @@ def test_a_server_that_answers_nothing_is_given_up(gateway_scene: GatewayScene) 
     gateway_scene.opener.places[-1].on_ready(None)
     answer = gateway_scene.client().post(query={"open": "", "timeout": "0.1"})
     assert (answer.status, answer.title) == (504, "no answer")
+
+
+def test_a_session_whose_first_message_finds_no_room_does_not_begin(
+    gateway_scene: GatewayScene,
+) -> None:
+    gateway_scene.service_point()
+    query = {"open": "", "correlator": "order-17", "timeout": "0.05"}
+    answer = gateway_scene.client().post("x" * MIB, query=query)
+    assert (answer.status, answer.title, answer.fate) == (503, "busy", "not sent")
+    eventually(lambda: gateway_scene.gateway.is_empty)
 
 
 def test_a_client_that_leaves_before_it_has_its_session_leaves_nothing(
@@ -304,6 +317,15 @@ def test_a_waiting_read_is_told_that_the_responder_broke_off(gateway_scene: Gate
     assert "out of paper" in asked.text
 
 
+def test_a_way_that_is_cut_is_told_from_a_goodbye(gateway_scene: GatewayScene) -> None:
+    session, point = opened(gateway_scene)
+    session.write("hello")
+    with point._driver.lock:
+        point._driver.retire()
+    over = session.read()
+    assert (over.status, over.title) == (410, "lost")
+
+
 def test_a_write_after_the_responder_closed_is_not_sent(gateway_scene: GatewayScene) -> None:
     session, point = opened(gateway_scene)
     point.close()
@@ -402,6 +424,7 @@ def test_a_closed_session_is_gone_and_its_receipt_can_be_asked_for_again(
 def deaf(gateway_scene: GatewayScene) -> Iterator[Session]:
     """A session whose server does not get to confirming anything."""
     service_point = gateway_scene.service_point()
+    gateway_scene.new_gateway(close_s=0.05)
     session = gateway_scene.client().open(correlator="order-17")
     with service_point.open_responder_channel(None, "order-17", timeout=PATIENCE_S) as point:
         driver = point._driver
@@ -415,11 +438,24 @@ def test_a_write_that_is_not_confirmed_in_time_says_so(deaf: Session) -> None:
     assert (answer.status, answer.json) == (202, {"number": 1, "confirmed": 0})
 
 
-def test_closing_waits_for_confirmation_only_so_long(deaf: Session) -> None:
+@pytest.mark.parametrize("timeout", [None, 0.05])
+def test_closing_waits_for_confirmation_only_so_long(deaf: Session, timeout: float | None) -> None:
     deaf.write("hello", timeout=0)
-    assert deaf.close(timeout=0.05).json == {
+    assert deaf.close(timeout=timeout).json == {
         "written": 1, "confirmed": 0, "unconfirmed": [1], "reason": "not confirmed in time",
     }  # fmt: skip
+
+
+def test_a_session_that_is_over_before_it_has_its_name_is_known(
+    gateway_scene: GatewayScene,
+) -> None:
+    gateway_scene.server()
+    gateway, place = gateway_scene.gateway, gateway_scene.opener.places[-1]
+    exchange = Asked(Request("POST", PATH, {}, {}, "http://test:1", True))
+    conversation = gateway.new(Visit(exchange, Bounds(), Budget(0)), place, None)
+    conversation.abort(Ending(How.BROKEN, Code.ABANDONED, "it was quick"))
+    over = Session(gateway_scene.client(), gateway.name(conversation, PATH)).read()
+    assert (over.status, over.title) == (410, "abandoned")
 
 
 # --- unknown sessions -----------------------------------------------------------------------------
