@@ -158,6 +158,9 @@ class Driver(Sender):
             self._is_looking = False
             for waiter in self._onlookers:
                 waiter.wake()
+            if not (self.is_watched or self.is_armed):
+                # The pump has seen a leader at work meanwhile, and left the connection to it.
+                self._pass_lead()
 
     def _look_on(self) -> None:
         waiter = Waiter()
