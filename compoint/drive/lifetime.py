@@ -88,7 +88,7 @@ class Lifetime:
         """In the child: nothing of the parent's may be used or touched."""
         self._lock = threading.Lock()
         if self._ending is not None:
-            self._ending.close()
+            self._ending.close_copy()
             self._ending = None
         pumps = [*self._pumps] + ([self._pump] if self._pump is not None else [])
         self._pump = None

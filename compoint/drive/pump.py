@@ -51,9 +51,13 @@ Timer = Callable[[], float | None]
 class Bell:
     """A descriptor that another thread can make readable."""
 
-    __slots__ = ("_read", "_write")
+    __slots__ = ("_lock", "_read", "_write")
 
     def __init__(self) -> None:
+        # Whoever rings must not hit a descriptor that was closed in this moment: its number
+        # may be somebody's socket by then, and the ring would be bytes in a conversation.
+        # Reentrant, because a signal handler may ring in the middle of a ring.
+        self._lock = threading.RLock()
         if hasattr(os, "eventfd"):
             self._read = self._write = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         else:
@@ -66,22 +70,31 @@ class Bell:
         return self._read
 
     def ring(self) -> None:
-        try:
-            os.write(self._write, b"\1\0\0\0\0\0\0\0")
-        except OSError:
-            pass  # full (it rings already) or closed (nobody listens any more)
+        with self._lock:
+            if self._write >= 0:
+                try:
+                    os.write(self._write, b"\1\0\0\0\0\0\0\0")
+                except BlockingIOError:
+                    pass  # full: it rings already
 
     def quiet(self) -> None:
-        try:
-            os.read(self._read, 4096)
-        except OSError:
-            pass
+        with self._lock:
+            if self._read >= 0:
+                try:
+                    os.read(self._read, 4096)
+                except BlockingIOError:
+                    pass  # nobody has rung
 
     def close(self) -> None:
-        # The numbers are forgotten: closed twice, they could be somebody else's by then.
-        fds, self._read, self._write = {self._read, self._write}, -1, -1
-        for fd in fds - {-1}:
-            os.close(fd)
+        with self._lock:
+            fds, self._read, self._write = {self._read, self._write}, -1, -1
+            for fd in fds - {-1}:
+                os.close(fd)
+
+    def close_copy(self) -> None:
+        """Give back a child process' copy; a thread of the parent's may hold the lock."""
+        self._lock = threading.RLock()
+        self.close()
 
 
 class Pump:
@@ -278,7 +291,7 @@ class Pump:
             return
         self._is_stopping = True
         self._notes.clear()
-        self._bell.close()
+        self._bell.close_copy()
         # Nothing is dropped from the set: the system shares it with the parent.
         self._poller.close()
 

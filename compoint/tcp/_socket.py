@@ -117,6 +117,14 @@ class SocketWire(Wire):
         if bell is not None:
             bell.close()
 
+    def close_copy(self) -> None:
+        # Without the lock: a thread of the parent's may hold it.
+        self._socket.close()
+        self._is_closed = True
+        bell, self._bell = self._bell, None
+        if bell is not None:
+            bell.close_copy()
+
 
 class TcpListener(Listener):
     """A listening socket.
