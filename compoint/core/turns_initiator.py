@@ -317,6 +317,8 @@ class InitiatorTurns(Ledger):
 
     def has_ended(self) -> None:
         """The responder has forgotten the session, which it does when both have ended."""
+        for kind in tuple(self._busy):
+            self._end(kind)
         self.is_end_acked = self.is_ended
         self.told = self.have
 
