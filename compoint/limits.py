@@ -174,7 +174,7 @@ WAY_REMEMBERED_S: Final = 600.0
 
 #: Connections of one HTTP port; the next one is answered 503 and closed. Each waiting one
 #: costs 2 to 3 KiB here and a descriptor.
-HTTP_CONNECTIONS: Final = 10_000
+HTTP_CONNECTIONS: Final = 32_768
 
 #: The longest head of a request, as most web servers take it; beyond it: 431, and the
 #: connection is closed, as after every answer below.

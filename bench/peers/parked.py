@@ -50,17 +50,17 @@ class _Parked:
             asking = self._connect()
             while not turns.received:
                 plan = self._plan()
-                turns.answered(plan, list(self._ask(asking, plan)))
+                turns.answered(plan, list(self._ask(asking, plan)), time.monotonic())
             self._ask(asking, self._plan())
             return asking
         listening, asking = self._connect(), self._connect()
         plan = self._plan()
         said = self._ask(listening, plan)
-        turns.streamed(next(said))
+        turns.streamed(next(said), time.monotonic())
         plan = self._plan()
-        turns.answered(plan, list(self._ask(asking, plan)))
+        turns.answered(plan, list(self._ask(asking, plan)), time.monotonic())
         while not turns.received:
-            turns.streamed(next(said))
+            turns.streamed(next(said), time.monotonic())
         # Either side closes it when it has not been used for about a minute.
         asking.close()
         return listening

@@ -38,6 +38,8 @@ _TOLL: Final = MESSAGE_TOLL_BYTES
 class Arrivals(Lives):
     """Frames of living streams in, messages and events out."""
 
+    __slots__ = ("_filling", "_reader")
+
     def __init__(self, side: Side, ours: Greeting) -> None:
         super().__init__(side, ours)
         self._reader = FrameReader()
@@ -121,7 +123,7 @@ class Arrivals(Lives):
         if not self._charge(stream, sum(map(len, bodies)) + _TOLL * len(bodies)):
             return
         stream.received += len(bodies)
-        stream.inbox.extend([(form, body) for body in bodies] if form else bodies)
+        stream.put([(form, body) for body in bodies] if form else bodies)
         self._touch(stream)
         if stream.wide:
             self.grant(stream)
@@ -181,7 +183,7 @@ class Arrivals(Lives):
         stream.assembly = None
         body = assembly.finish()
         stream.received += 1
-        stream.inbox.append((assembly.form, body) if assembly.form else body)
+        stream.put([(assembly.form, body) if assembly.form else body])
         self._touch(stream)
 
     def _take_drop(self, stream: Stream, payload: bytes) -> None:

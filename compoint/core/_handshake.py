@@ -31,6 +31,8 @@ _LEAST_HEARTBEAT_MS: Final = 1000
 class Handshake(Incoming):
     """Greets, welcomes, refuses."""
 
+    __slots__ = ("_early", "_heartbeat_s", "asking", "peer")
+
     def __init__(self, side: Side, ours: Greeting, now: float) -> None:
         super().__init__(side, ours, now)
         #: The peer's greeting, once it is here and (for a responder) welcomed.
@@ -40,9 +42,8 @@ class Handshake(Incoming):
         self._early = b""
         self._heartbeat_s = 0.0
         if side is Side.INITIATOR:
-            self._out.append(ours.encode())
-            if ours.mode is not Mode.CHANNELS:
-                self._open_plain(FIRST_CREDIT_BYTES)
+            self._put(ours.encode())
+            self._open(ours.mode, FIRST_CREDIT_BYTES)
 
     # --- commands of a responder ----------------------------------------------------------
 
@@ -51,15 +52,14 @@ class Handshake(Incoming):
         if self.asking is None or self.ending is not None:
             return
         greeting, self.asking = self.asking, None
-        self._out.append(self.ours.encode())
-        if greeting.mode is not Mode.CHANNELS:
-            self._open_plain(greeting.window)
+        self._put(self.ours.encode())
+        self._open(greeting.mode, greeting.window)
         self._begin(greeting)
 
     def refuse(self, code: Code, text: str, retry_after_s: float | None = None) -> None:
         """Answer the greeting: the connection is not wanted."""
         if self.ending is None:
-            self._out.append(Refusal(code, text, retry_after_s).encode())
+            self._put(Refusal(code, text, retry_after_s).encode())
             self._finish(Ending(How.REFUSED, code, text, retry_after_s))
 
     def leave(self, code: Code, text: str) -> None:
@@ -121,9 +121,9 @@ class Handshake(Incoming):
     def _meet_foreign(self, foreign: Foreign) -> None:
         if foreign.is_http and self.side is Side.RESPONDER:
             # Somebody's browser or curl: answer in the words it understands.
-            self._out.append(HTTP_ANSWER)
+            self._put(HTTP_ANSWER)
         elif self.side is Side.RESPONDER:
-            self._out.append(Refusal(Code.BAD_GREETING, f"got {foreign.text}").encode())
+            self._put(Refusal(Code.BAD_GREETING, f"got {foreign.text}").encode())
         seen = f" ({self._early[:16]!r})"
         text = f"the peer does not speak our protocol: it sent {foreign.text}{seen}"
         self._finish(Ending(How.FOREIGN, Code.BAD_GREETING, text))
@@ -137,7 +137,7 @@ class Handshake(Incoming):
             f"the peer versions {theirs.oldest} to {theirs.newest}"
         )
         if self.side is Side.RESPONDER:
-            self._out.append(Refusal(Code.VERSION, text).encode())
+            self._put(Refusal(Code.VERSION, text).encode())
         self._finish(Ending(How.VERSION, Code.VERSION, text))
 
     def _meet_refusal(self, refusal: Refusal) -> None:

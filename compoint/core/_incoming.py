@@ -7,14 +7,15 @@ the whole product: one small message for an open stream, without a further call.
 from __future__ import annotations
 
 import struct
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from compoint.core._arrivals import Arrivals
-from compoint.core._lives import Happening, Side
+from compoint.core._lives import PLAIN, Happening, Side
 from compoint.core._outgoing import CONNECTION
 from compoint.core.codes import Code, Ending, encode_reason
 from compoint.core.framing import ASK_ACK, HEADER, MAY_SKIP, PIECE, Kind
-from compoint.core.stream import Stream
+from compoint.core.stream import NOTHING, Stream
 from compoint.limits import (
     CHANNELS_PER_CONNECTION,
     CONTROL_BYTES,
@@ -39,6 +40,8 @@ _MESSAGE: Final = int(Kind.MESSAGE)
 
 class Incoming(Arrivals):
     """Bytes behind the greeting in."""
+
+    __slots__ = ("_frames_in", "_pinged", "bytes_in", "heard_at")
 
     def __init__(self, side: Side, ours: Greeting, now: float) -> None:
         super().__init__(side, ours)
@@ -83,7 +86,9 @@ class Incoming(Arrivals):
         if len(data) < _HEADER_BYTES or not self._reader.is_at_rest:
             return False
         kind, form, flags, number, ack, length = HEADER.unpack_from(data)
-        stream = self.streams.get(number)
+        stream = self._lone
+        if stream is None or number != PLAIN:
+            stream = self._channels.get(number)
         if kind != _MESSAGE or flags or length != len(data) - _HEADER_BYTES or stream is None:
             return False
         acked = stream.acked + ((ack - stream.acked) & 0xFFFF_FFFF)
@@ -103,15 +108,19 @@ class Incoming(Arrivals):
         stream.in_cost = cost
         stream.received += 1
         body = data[_HEADER_BYTES:]
+        if stream.inbox is NOTHING:
+            stream.inbox = deque()
         stream.inbox.append((form, body) if form else body)
         return True
 
     def _read_frames(self) -> None:
         next_frame = self._reader.next_frame
-        streams = self.streams
+        channels = self._channels
         while (frame := next_frame()) is not None:
             kind, form, flags, number, ack, payload, length = frame
-            stream = streams.get(number)
+            stream = self._lone
+            if stream is None or number != PLAIN:
+                stream = channels.get(number)
             if stream is None or kind < 0 or length > SKIP_BYTES:
                 self._take_other(kind, flags, number, payload, length)
                 continue
@@ -130,6 +139,8 @@ class Incoming(Arrivals):
                 ):
                     stream.in_cost += cost
                     stream.received += 1
+                    if stream.inbox is NOTHING:
+                        stream.inbox = deque()
                     stream.inbox.append((form, payload) if form else payload)  # type: ignore[arg-type]
                     if not stream.is_touched:
                         stream.is_touched = True
@@ -207,7 +218,7 @@ class Incoming(Arrivals):
         stream.correlator = payload[_U64.size :].decode()
         stream.is_claimed = False
         self._highest = number
-        self.streams[number] = stream
+        self._channels[number] = stream
         self.events.append((Happening.ANNOUNCED, stream))
 
     def _finish(self, ending: Ending) -> None:

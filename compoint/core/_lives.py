@@ -33,6 +33,8 @@ _GOODBYE: Final = struct.Struct("!QH")  # messages taken by the program, code
 
 #: The one stream of a plain ComPoint.
 PLAIN: Final = 1
+#: The channels of a plain ComPoint: a table of its own would be the most of its memory.
+_NONE: Final[dict[int, Stream]] = {}
 
 
 class Side(enum.Enum):
@@ -57,18 +59,27 @@ Event = tuple[Happening, Stream | None]
 class Lives(Outgoing):
     """The streams of one connection."""
 
+    __slots__ = ("_channels", "_highest", "_lone", "events", "is_leaving", "ours", "plain", "side")
+
     def __init__(self, side: Side, ours: Greeting) -> None:
         super().__init__()
         self.side = side
         self.ours = ours
-        self.streams: dict[int, Stream] = {}
         #: The one stream of a plain ComPoint; None on a connection of channels.
         self.plain: Stream | None = None
+        #: The same while it lives; and the channels that live, by number.
+        self._lone: Stream | None = None
+        self._channels = _NONE
         #: The highest number that was used for a stream.
         self._highest = PLAIN if ours.mode is Mode.PLAIN else 0
         #: One side has said goodbye to the connection: no stream begins any more.
         self.is_leaving = False
         self.events: list[Event] = []
+
+    @property
+    def streams(self) -> dict[int, Stream]:
+        """The streams that live, by number."""
+        return self._channels if self._lone is None else {PLAIN: self._lone}
 
     def take_events(self) -> list[Event]:
         """What has happened since the last call, in order."""
@@ -98,7 +109,7 @@ class Lives(Outgoing):
         stream = Stream(self._highest, FIRST_CREDIT_BYTES, self.ours.window)
         stream.is_claimed = False
         stream.correlator = correlator
-        self.streams[stream.number] = stream
+        self._channels[stream.number] = stream
         self._say(stream, Kind.ANNOUNCE, _U64.pack(stream.in_limit) + correlator.encode())
         if self.ending is not None:
             self._end(stream, self.ending)
@@ -111,10 +122,13 @@ class Lives(Outgoing):
         stream.note_grant(stream.due_limit())
         self._say(stream, Kind.CLAIM, _U64.pack(stream.in_limit))
 
-    def _open_plain(self, out_limit: int) -> None:
-        self.plain = Stream(PLAIN, out_limit, self.ours.window)
-        self.streams[PLAIN] = self.plain
-        self._highest = PLAIN
+    def _open(self, mode: Mode, out_limit: int) -> None:
+        """The initiator wants this; it takes so much at first."""
+        if mode is Mode.CHANNELS:
+            self._channels = {}
+        else:
+            self.plain = self._lone = Stream(PLAIN, out_limit, self.ours.window)
+            self._highest = PLAIN
 
     # --- endings by this side -----------------------------------------------------------
 
@@ -142,7 +156,10 @@ class Lives(Outgoing):
 
     def forget(self, stream: Stream) -> None:
         """Nothing more is wanted of this stream; what still comes for it is late."""
-        self.streams.pop(stream.number, None)
+        if stream is self._lone:
+            self._lone = None
+        else:
+            self._channels.pop(stream.number, None)
         self._seal(stream)
         self._finish_if_left()
 
@@ -178,6 +195,7 @@ class Lives(Outgoing):
         stream.goodbye_said = True  # nothing we could still say would be heard
         if stream.gathered is not None:
             stream.gathered = None
+            assert self._gathering is not None
             self._gathering.remove(stream)
         self._end(stream, ending)
 
@@ -243,7 +261,7 @@ class Lives(Outgoing):
         if self.ending is not None:
             return
         self.ending = ending
-        self._gathering = []
+        self._gathering = None
         for stream in list(self.streams.values()):
             stream.gathered = None
             self._end(stream, ending)

@@ -30,12 +30,15 @@ _MESSAGE: Final = int(Kind.MESSAGE)
 class Outgoing:
     """Commands in, bytes out."""
 
+    __slots__ = ("_control_bytes", "_gathering", "_out", "ending")
+
     def __init__(self) -> None:
         #: Why the connection is over; None while it lives. Nothing is said afterwards.
         self.ending: Ending | None = None
-        self._out: list[bytes | memoryview] = []
+        # No list while there is nothing in it: thousands of connections may be silent.
+        self._out: list[bytes | memoryview] | None = None
         # Each stream with gathered messages, and perhaps some whose were sealed early.
-        self._gathering: list[Stream] = []
+        self._gathering: list[Stream] | None = None
         #: Bytes of control frames put in line since bytes were last taken.
         self._control_bytes = 0
 
@@ -49,8 +52,15 @@ class Outgoing:
         if self._gathering:
             self._seal_all()
         self._control_bytes = 0
-        out, self._out = self._out, []
-        return out
+        out, self._out = self._out, None
+        return out or []
+
+    def _put(self, piece: bytes | memoryview) -> None:
+        """Put bytes in line, behind all others."""
+        if self._out is None:
+            self._out = [piece]
+        else:
+            self._out.append(piece)
 
     # --- small messages -----------------------------------------------------------------
 
@@ -69,7 +79,10 @@ class Outgoing:
             stream.gathered = [payload]
             stream.gathered_form = form
             stream.gather_room = min(GATHER_BYTES, stream.out_limit - stream.out_cost)
-            self._gathering.append(stream)
+            if self._gathering is None:
+                self._gathering = [stream]
+            else:
+                self._gathering.append(stream)
         else:
             stream.gathered.append(payload)
             stream.gather_room -= cost
@@ -86,8 +99,8 @@ class Outgoing:
         return HEADER.pack(_MESSAGE, form, 0, stream.number, ack, len(payload)) + payload
 
     def _seal_all(self) -> None:
-        gathering, self._gathering = self._gathering, []
-        for stream in gathering:
+        gathering, self._gathering = self._gathering, None
+        for stream in gathering or ():
             self._seal(stream)
 
     def _seal(self, stream: Stream) -> None:
@@ -98,7 +111,7 @@ class Outgoing:
         stream.gathered = None
         if len(bodies) == 1 and len(bodies[0]) <= SMALL_BYTES:
             body = bodies[0]
-            self._out.append(
+            self._put(
                 HEADER.pack(
                     Kind.MESSAGE, stream.gathered_form, 0,
                     stream.number, stream.received & 0xFFFF_FFFF, len(body),
@@ -125,7 +138,7 @@ class Outgoing:
         ack = stream.received & 0xFFFF_FFFF
         head = HEADER.pack(Kind.BUNDLE, stream.gathered_form, 0, stream.number, ack, length)
         table = struct.pack(f"!{count + 1}I", count, *map(len, bodies))
-        self._out.append(b"".join((head, table, text)))
+        self._put(b"".join((head, table, text)))
 
     # --- large messages -----------------------------------------------------------------
 
@@ -200,7 +213,7 @@ class Outgoing:
             self._seal(stream)
         ack = stream.received & 0xFFFF_FFFF
         head = HEADER.pack(kind, form, flags, stream.number, ack, len(payload))
-        self._out.append(head + payload)
+        self._put(head + payload)
         self._control_bytes += len(head) + len(payload)
 
     def _say_more(self, stream: Stream, body: memoryview) -> None:
@@ -209,12 +222,12 @@ class Outgoing:
         ack = stream.received & 0xFFFF_FFFF
         for start in range(0, len(body), CHUNK_BYTES):
             piece = body[start : start + CHUNK_BYTES]
-            self._out.append(HEADER.pack(Kind.MORE, 0, 0, stream.number, ack, len(piece)))
-            self._out.append(piece)
+            self._put(HEADER.pack(Kind.MORE, 0, 0, stream.number, ack, len(piece)))
+            self._put(piece)
 
     def _say_of(self, number: int, kind: Kind, payload: bytes = b"") -> None:
         """Put a frame in line for the connection, or for a stream that is unknown here."""
         if self.ending is None:
             head = HEADER.pack(kind, 0, 0, number, 0, len(payload))
-            self._out.append(head + payload)
+            self._put(head + payload)
             self._control_bytes += len(head) + len(payload)

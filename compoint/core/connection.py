@@ -63,6 +63,8 @@ class ConnectionStatistics:
 class Connection(Handshake):
     """The protocol of one connection, seen from one side."""
 
+    __slots__ = ("_greet_by", "_greeting_s")
+
     def __init__(
         self, side: Side, ours: Greeting, now: float, greeting_s: float = GREETING_S
     ) -> None:
@@ -99,7 +101,7 @@ class Connection(Handshake):
             self.cut("the peer's process or the way to it is gone: end of data, no goodbye")
 
     def _leave_flood(self) -> None:
-        self._out.clear()
+        self._out = None
         text = f"{self._control_bytes} bytes of answers were asked for and not read"
         self._leave_broken(Code.FLOOD, text)
 

@@ -13,16 +13,22 @@ This is bookkeeping only; which frames say it is the business of the machine.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from compoint.core.assembly import Assembly
     from compoint.core.codes import Ending
 
-__all__ = ["Item", "Stream"]
+__all__ = ["NOTHING", "Item", "Stream"]
 
 # A message in an inbox: raw bytes as they are, any other form with its number beside it.
 Item = bytes | tuple[int, bytes]
+
+#: The inbox of every stream that has got nothing: a deque of its own takes 760 bytes, and
+#: thousands of streams may be silent. It takes nothing.
+NOTHING: Final[deque[Item]] = deque(maxlen=0)
 
 
 class Stream:
@@ -93,7 +99,7 @@ class Stream:
         self.peer_unread = 0
 
         # incoming
-        self.inbox: deque[Item] = deque()
+        self.inbox = NOTHING
         self.received = 0
         self.in_cost = 0
         self.window = window
@@ -107,6 +113,12 @@ class Stream:
         self.taken = 0
         self.taken_cost = 0
         self.grant_at = window // 2
+
+    def put(self, items: Iterable[Item]) -> None:
+        """Messages have arrived."""
+        if self.inbox is NOTHING:
+            self.inbox = deque()
+        self.inbox.extend(items)
 
     @property
     def confirmed(self) -> int:

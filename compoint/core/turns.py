@@ -119,8 +119,9 @@ class Ledger:
 
     def __init__(self) -> None:
         # What was said and may have to be said again, and the number of each first byte.
-        self._pieces: list[bytes | memoryview] = []
-        self._starts: list[int] = []
+        # No lists while that is nothing: thousands of sessions may be silent.
+        self._pieces: list[bytes | memoryview] | None = None
+        self._starts: list[int] | None = None
         #: How many bytes were said, and how many of them the peer has.
         self.said = 0
         self.acked = 0
@@ -173,8 +174,12 @@ class Ledger:
             if len(piece) > room - taken:
                 piece = memoryview(piece)[: room - taken]  # noqa: PLW2901 - the part that fits
             if piece:
-                self._pieces.append(piece)
-                self._starts.append(self.said + taken)
+                start = self.said + taken
+                if self._pieces is None or self._starts is None:
+                    self._pieces, self._starts = [piece], [start]
+                else:
+                    self._pieces.append(piece)
+                    self._starts.append(start)
                 taken += len(piece)
         self.said += taken
         return taken
@@ -194,6 +199,8 @@ class Ledger:
     def _kept(self, start: int, end: int) -> bytes:
         if start >= end:
             return b""
+        assert self._pieces is not None
+        assert self._starts is not None
         index = bisect_right(self._starts, start) - 1
         found = []
         while start < end:
@@ -233,8 +240,12 @@ class Ledger:
             have = self.said
         if have > self.acked:
             self.acked = have
+            self._drop_confirmed()
+
+    def _drop_confirmed(self) -> None:
+        if self.acked == self.said:
+            self._pieces = self._starts = None
+        elif self._pieces is not None and self._starts is not None:
             # A piece of which the peer has only a part is kept whole.
-            done = bisect_right(self._starts, have) - 1
-            if have == self.said:
-                done = len(self._pieces)
+            done = bisect_right(self._starts, self.acked) - 1
             del self._pieces[:done], self._starts[:done]

@@ -49,12 +49,17 @@ class ResponderTurns(Ledger, Generic[Token]):
         self._at = 0
         self._is_full = False
         self._is_heard = False
-        self._replies: list[Reply[Token]] = []
+        self._replies: list[Reply[Token]] | None = None
 
     def take_replies(self) -> list[Reply[Token]]:
         """What is to be said now, in order."""
-        replies, self._replies = self._replies, []
-        return replies
+        replies, self._replies = self._replies, None
+        return replies or []
+
+    def _reply(self, token: Token, turn: Turn | None, *, is_last: bool) -> None:
+        if self._replies is None:
+            self._replies = []
+        self._replies.append(Reply(token, turn, is_last))
 
     # --- requests; their turns have been taken ----------------------------------------------
 
@@ -77,7 +82,7 @@ class ResponderTurns(Ledger, Generic[Token]):
 
     def answer_write(self, token: Token) -> None:
         """A write, which is told at once what is here."""
-        self._replies.append(Reply(token, self.turn(self.acked, most=0), is_last=True))
+        self._reply(token, self.turn(self.acked, most=0), is_last=True)
 
     def hear(self, turn: Turn) -> bytes:
         """Take a turn that came by any request; what is new in it.
@@ -119,7 +124,7 @@ class ResponderTurns(Ledger, Generic[Token]):
     def end_stream(self) -> None:
         """The stream is to end in good order."""
         if self.stream is not None:
-            self._replies.append(Reply(self.stream, None, is_last=True))
+            self._reply(self.stream, None, is_last=True)
             self.stream = None
 
     def forget(self, token: Token) -> None:
@@ -165,10 +170,10 @@ class ResponderTurns(Ledger, Generic[Token]):
     def _answer_poll(self, flags: int) -> None:
         assert self.poll is not None
         token, self.poll = self.poll, None
-        self._replies.append(Reply(token, self.turn(self._at, flags), is_last=True))
+        self._reply(token, self.turn(self._at, flags), is_last=True)
 
     def _say_to_stream(self, flags: int) -> None:
         assert self.stream is not None
         turn = self.turn(self._at, flags)
         self._at = turn.start + len(turn.body) + bool(turn.flags & END)
-        self._replies.append(Reply(self.stream, turn, is_last=False))
+        self._reply(self.stream, turn, is_last=False)

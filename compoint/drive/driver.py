@@ -30,7 +30,7 @@ from compoint.core.connection import Connection, Happening
 from compoint.core.stream import Stream
 from compoint.deadline import Deadline, clock
 from compoint.drive.sender import Sender
-from compoint.drive.waiter import Waiter, acquire_surely
+from compoint.drive.waiter import Waiter, acquire_surely, without
 from compoint.limits import RECEIVE_BYTES
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _never() -> bool:
 class StreamOwner(Protocol):
     """The shell of a stream: has the threads that wait for it."""
 
-    waiters: list[Waiter]
+    waiters: tuple[Waiter, ...]
 
     def await_news(self, waiter: Waiter) -> None: ...
     def forget_waiter(self, waiter: Waiter) -> None: ...
@@ -76,6 +76,12 @@ class StreamOwner(Protocol):
 
 class Driver(Sender):
     """One connection in motion."""
+
+    __slots__ = (
+        "_is_at_risk", "_is_looking", "_is_shutting", "_may_spin", "_onlookers", "_spin_next",
+        "_spin_pause", "answer_may_wait", "armed_output", "is_armed", "is_prompt", "is_watched",
+        "leader", "on_closed", "on_happening", "rounds", "seen_rounds", "timer", "timer_due",
+    )  # fmt: skip
 
     def __init__(self, wire: Wire, connection: Connection, pump: Pump) -> None:
         super().__init__(wire, connection, pump)
@@ -90,7 +96,7 @@ class Driver(Sender):
         self._is_shutting = False
         self._is_at_risk = False
         self._is_looking = False
-        self._onlookers: list[Waiter] = []
+        self._onlookers: tuple[Waiter, ...] = ()
         self._may_spin = wire.can_spin and _has_cores()
         self._spin_pause = SPIN_AFTER
         self._spin_next = 1
@@ -164,18 +170,18 @@ class Driver(Sender):
 
     def _look_on(self) -> None:
         waiter = Waiter()
-        self._onlookers.append(waiter)
+        self._onlookers += (waiter,)
         try:
             self.lock.release()
             waiter.sleep(None)
         finally:
             acquire_surely(self.lock)
-            self._onlookers.remove(waiter)
+            self._onlookers = without(self._onlookers, waiter)
 
     def _follow(self, owner: StreamOwner, deadline: Deadline) -> None:
         waiter = Waiter()
         owner.await_news(waiter)
-        self.followers.append(waiter)
+        self.followers += (waiter,)
         try:
             self.lock.release()
             waiter.sleep(deadline.remaining_s())
@@ -184,7 +190,7 @@ class Driver(Sender):
                 acquire_surely(self.lock)
             finally:
                 owner.forget_waiter(waiter)
-                self.followers.remove(waiter)
+                self.followers = without(self.followers, waiter)
 
     @property
     def may_lead_alone(self) -> bool:
@@ -355,6 +361,10 @@ class Driver(Sender):
 
     # --- the pump's share ---------------------------------------------------------------
 
+    def __call__(self) -> None:
+        """Something may have come by a wire without a descriptor, which calls this."""
+        self.pump.soon(self.serve)
+
     def serve(self) -> None:
         """Bytes may have come and nobody leads: take them. Called by the pump only."""
         with self.lock:
@@ -463,7 +473,7 @@ class Driver(Sender):
     def after_fork(self) -> None:
         """This is a child's copy: make every use of it an error, touch nothing shared."""
         self.lock = threading.Lock()
-        self.followers = []
+        self.followers = ()
         self.is_led = False
         self.is_closed = True
         ending = Ending(How.FORKED, Code.INTERNAL, "this point belongs to the parent process")

@@ -64,6 +64,8 @@ class PlainServer(ServerComPoint):
         self._settings = settings
         listener = opener.listen(address)
         self._address = listener.address
+        #: Of all its points.
+        self._name = f"{self._address} (responder)"
         self._arrived = threading.Condition(threading.Lock())
         self._waiting: deque[tuple[Driver, Stream]] = deque()
         self._is_closed = False
@@ -98,7 +100,7 @@ class PlainServer(ServerComPoint):
             driver, stream = self._waiting.popleft()
             self._accepted += 1
         point = StreamPoint(
-            driver, stream, self._address, f"{self._address} (responder)",
+            driver, stream, self._address, self._name,
             wide_window=self._settings.wide_window_bytes,
         )  # fmt: skip
         return point

@@ -16,8 +16,8 @@ __all__ = ["Poller", "new_poller"]
 class Poller(Protocol):
     """A set of watched descriptors."""
 
-    def watch(self, fd: int, *, output: bool) -> None:
-        """Watch `fd` for input, and for output if asked; replaces what was said before."""
+    def watch(self, fd: int, *, output: bool, input_too: bool = True) -> None:
+        """Watch `fd` for input, output or both; replaces what was said before."""
 
     def drop(self, fd: int) -> None:
         """Watch `fd` no more; does nothing if it was not watched or is closed."""
@@ -33,8 +33,8 @@ class _Epoll:
     def __init__(self) -> None:
         self._epoll = select.epoll()
 
-    def watch(self, fd: int, *, output: bool) -> None:
-        events = select.EPOLLIN | select.EPOLLOUT if output else select.EPOLLIN
+    def watch(self, fd: int, *, output: bool, input_too: bool = True) -> None:
+        events = (select.EPOLLIN if input_too else 0) | (select.EPOLLOUT if output else 0)
         try:
             self._epoll.modify(fd, events)
         except FileNotFoundError:
@@ -58,8 +58,9 @@ class _Selector:
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
 
-    def watch(self, fd: int, *, output: bool) -> None:
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if output else 0)
+    def watch(self, fd: int, *, output: bool, input_too: bool = True) -> None:
+        read = selectors.EVENT_READ if input_too else 0
+        events = read | (selectors.EVENT_WRITE if output else 0)
         try:
             self._selector.modify(fd, events)
         except KeyError:

@@ -42,6 +42,8 @@ GATHER_LOOKS: Final = 20
 #: How long a peer that does not close is waited for after a goodbye.
 DRAIN_S: Final = 1.0
 DRAIN_LOOK_S: Final = 0.01
+#: So many forgotten timers, and as many as there are others, are left in the heap.
+FORGOTTEN: Final = 64
 #: Peers accepted from one listener before others are looked at.
 ACCEPT_ROUNDS: Final = 64
 
@@ -142,7 +144,12 @@ class Pump:
     def keep_time(self, driver: Driver) -> None:
         """See to it that the machine's next timer is met."""
         due = driver.connection.next_timer()
-        if due is not None and due < driver.timer_due:
+        if due is None:
+            if driver.connection.ending is None:
+                # The peer has greeted, and there is no heartbeat.
+                self.cancel(driver.timer)
+                driver.timer_due = math.inf
+        elif due < driver.timer_due:
             self.cancel(driver.timer)
             driver.timer_due = due
             driver.timer = self.call_at(due, driver.on_time)
@@ -157,7 +164,7 @@ class Pump:
             self._served[fd] = driver.serve
             self._poller.watch(fd, output=driver.armed_output)
         else:
-            wire.on_ready(lambda: self._note(driver.serve))
+            wire.on_ready(driver)
 
     def disarm(self, driver: Driver) -> None:
         """Listen no more: a caller leads."""
@@ -243,11 +250,13 @@ class Pump:
         else:
             listener.on_ready(None)
 
-    def watch_descriptor(self, fd: int, ready: Callable[[], None], *, output: bool) -> None:
-        """Call `ready` on the thread whenever `fd` is readable (or, if `output`, writable),
-        or broken; replaces what was said of it before."""
+    def watch_descriptor(
+        self, fd: int, ready: Callable[[], None], *, output: bool, input_too: bool = True
+    ) -> None:
+        """Call `ready` on the thread whenever `fd` is readable (unless not `input_too`), or,
+        if `output`, writable, or broken; replaces what was said of it before."""
         self._served[fd] = ready
-        self._poller.watch(fd, output=output)
+        self._poller.watch(fd, output=output, input_too=input_too)
 
     def rest_descriptor(self, fd: int) -> None:
         """Listen to `fd` no more for now. A broken one is told of all the same."""
@@ -419,6 +428,9 @@ class Pump:
                     self.arm(driver)
 
     def _run_timers(self) -> None:
+        if len(self._timers) > 2 * len(self._calls) + FORGOTTEN:
+            self._timers = [one for one in self._timers if one[1] in self._calls]
+            heapq.heapify(self._timers)
         now = clock()
         while self._timers and self._timers[0][0] <= now:
             _, number = heapq.heappop(self._timers)

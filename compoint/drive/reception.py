@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from compoint.core.codes import Code
 from compoint.core.connection import Connection, Happening, Side
@@ -32,6 +32,9 @@ Answer = Callable[[Driver, Greeting], None]
 #: What else happens on a welcomed connection. Called with the driver's lock held.
 Further = Callable[[Driver, Happening, Stream | None], None]
 
+# Bound once for all drivers.
+_disown: Final = lifetime.drivers.discard
+
 
 def greeting_for(settings: PointSettings, mode: Mode, wire: Wire, path: str = "") -> Greeting:
     """What this side tells the peer about itself."""
@@ -54,7 +57,7 @@ def drive(wire: Wire, connection: Connection, pump: Pump, *, arm: bool) -> Drive
     """Put a connection in motion."""
     driver = Driver(wire, connection, pump)
     lifetime.drivers.add(driver)
-    driver.on_closed = lifetime.drivers.discard
+    driver.on_closed = _disown
     with driver.lock:
         pump.adopt(driver, arm=arm)
     return driver
@@ -80,6 +83,8 @@ class Reception:
         self._further = further
         self._is_prompt = is_prompt
         self._is_closed = False
+        # Bound once for all drivers.
+        self._hear = self._on_happening
         self.ungreeted: set[Driver] = set()
         #: Peers turned away because too many had not greeted.
         self.refused = 0
@@ -101,7 +106,7 @@ class Reception:
         greeting_s = min(wire.greeting_s, self._settings.greeting_timeout_s)
         connection = Connection(Side.RESPONDER, ours, clock(), greeting_s)
         driver = drive(wire, connection, self._pump, arm=False)
-        driver.on_happening = self._on_happening
+        driver.on_happening = self._hear
         driver.is_prompt = self._is_prompt
         self.ungreeted.add(driver)
         # Most peers' greetings are here already; looking saves a turn.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from compoint.core.connection import Connection
@@ -51,6 +52,12 @@ class Step:
 class Sender(abc.ABC):
     """The outgoing half of a driver; `Driver` is its only kind."""
 
+    __slots__ = (
+        "_leader_sleeps", "_sending", "_sent_at", "_shut_later", "_unsent", "_wrote_last",
+        "connection", "followers", "is_closed", "is_gathering", "is_led", "is_stuffed", "lock",
+        "pump", "wire",
+    )  # fmt: skip
+
     def __init__(self, wire: Wire, connection: Connection, pump: Pump) -> None:
         self.wire = wire
         self.connection = connection
@@ -61,12 +68,12 @@ class Sender(abc.ABC):
         self.is_led = False
         #: The leader has given up the lock: what it waits for may change behind its back.
         self._leader_sleeps = False
-        self.followers: list[Waiter] = []
+        self.followers: tuple[Waiter, ...] = ()
         #: The wire takes no more for now.
         self.is_stuffed = False
         #: The pump looks at what is gathered here.
         self.is_gathering = False
-        self._unsent: list[bytes | memoryview] = []
+        self._unsent: Sequence[bytes | memoryview] = ()
         self._sending = False
         self._sent_at = 0.0
         self._wrote_last = False
@@ -102,7 +109,7 @@ class Sender(abc.ABC):
     def send_alone(self, frame: bytes) -> None:
         """Send one frame now. Lock held; `is_quiet` was true."""
         self._wrote_last = True
-        self._unsent = [frame]
+        self._unsent = (frame,)
         self._send_once()
         if self._shut_later:
             self.flush()
@@ -170,7 +177,7 @@ class Sender(abc.ABC):
                     self.connection.cut("interrupted while bytes were being sent")
                     self.deliver()
         if fault is not None:
-            self._unsent = []
+            self._unsent = ()
             self._lose(fault)
         elif not sent:
             was_stuffed, self.is_stuffed = self.is_stuffed, True
@@ -181,7 +188,7 @@ class Sender(abc.ABC):
             elif not self.is_closed:
                 self.pump.arm(self.itself())
         elif len(buffers) == 1 and sent == len(buffers[0]) and not self.is_stuffed:
-            self._unsent = []
+            self._unsent = ()
         else:
             self._note_sent(sent)
         return sent > 0
@@ -196,9 +203,10 @@ class Sender(abc.ABC):
         while done < len(unsent) and sent >= len(unsent[done]):
             sent -= len(unsent[done])
             done += 1
-        del unsent[:done]
+        rest = list(unsent[done:])
         if sent:
-            unsent[0] = memoryview(unsent[0])[sent:]
+            rest[0] = memoryview(rest[0])[sent:]
+        self._unsent = rest or ()
 
     def _lose(self, fault: OSError) -> None:
         """Sending failed. What the peer said before it left is read first: it may have

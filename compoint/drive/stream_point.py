@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from compoint.core.codes import Code, How
 from compoint.core.connection import Connection
-from compoint.core.stream import Item, Stream
+from compoint.core.stream import NOTHING, Item, Stream
 from compoint.deadline import FOR_EVER, Deadline
 from compoint.drive.driver import Driver
 from compoint.drive.faults import error_of, reason_of
-from compoint.drive.waiter import Waiter
+from compoint.drive.waiter import Waiter, without
 from compoint.errors import (
     BusyError,
     ClosedError,
@@ -48,6 +48,11 @@ _SMALL_COST: Final = SMALL_BYTES + _TOLL
 class StreamPoint(ComPoint):
     """A ComPoint on one stream of a driven connection. The contract is that of ComPoint."""
 
+    __slots__ = (
+        "_address", "_closed_why", "_driver", "_is_closing", "_name", "_reader", "_receipt",
+        "_stream", "_wide_window", "_writers_stuck", "waiters",
+    )  # fmt: skip
+
     def __init__(
         self,
         driver: Driver,
@@ -59,7 +64,6 @@ class StreamPoint(ComPoint):
     ) -> None:
         self._driver = driver
         self._stream = stream
-        self._inbox = stream.inbox
         self._address = address
         self._name = name
         self._wide_window = wide_window
@@ -69,7 +73,7 @@ class StreamPoint(ComPoint):
         self._is_closing = False
         self._closed_why = "this side closed the point"
         self._receipt: Receipt | None = None
-        self.waiters: list[Waiter] = []
+        self.waiters: tuple[Waiter, ...] = ()
         stream.owner = self
         stream.has_waiters = False
 
@@ -107,8 +111,9 @@ class StreamPoint(ComPoint):
             )  # fmt: skip
         try:
             self._reader = me
-            item: Item = self._inbox.popleft() if self._inbox else self._await_item(timeout)
             stream = self._stream
+            inbox = stream.inbox
+            item: Item = inbox.popleft() if inbox else self._await_item(timeout)
             stream.taken += 1
             size = len(item) if isinstance(item, bytes) else len(item[1])
             stream.taken_cost += size + _TOLL
@@ -126,11 +131,10 @@ class StreamPoint(ComPoint):
 
     def _await_item(self, timeout: float | None) -> Item:
         driver = self._driver
-        inbox = self._inbox
+        stream = self._stream
         with driver.lock:
-            if inbox:
-                return inbox.popleft()
-            stream = self._stream
+            if stream.inbox:
+                return stream.inbox.popleft()
             if (
                 timeout is None
                 and stream.is_open
@@ -139,8 +143,8 @@ class StreamPoint(ComPoint):
             ):
                 # The common case in the fewest steps: this thread alone waits here.
                 driver.lead_alone(self)
-                if inbox:
-                    return inbox.popleft()
+                if stream.inbox:
+                    return stream.inbox.popleft()
             return self._await_item_slowly(timeout)
 
     def _await_item_slowly(self, timeout: float | None) -> Item:
@@ -152,17 +156,19 @@ class StreamPoint(ComPoint):
         driver.wait_until(self._has_something_to_read, self, deadline)
         if self._is_closing:
             raise self._closed_error(Phase.READ)
-        if self._inbox:
-            return self._inbox.popleft()
+        if stream.inbox:
+            return stream.inbox.popleft()
         if stream.ending is not None:
             raise error_of(stream.ending, stream, self._name, Phase.READ, deadline.elapsed_s)
+        # Who has thousands of points looks at each now and then.
+        stream.inbox = NOTHING
         raise PointTimeout(
             f"no message within {timeout} s", point=self._name, phase=Phase.READ,
             hint=self._why_nothing_comes(),
         )  # fmt: skip
 
     def _has_something_to_read(self) -> object:
-        return self._inbox or self._is_closing or self._stream.ending
+        return self._stream.inbox or self._is_closing or self._stream.ending
 
     def _grant(self) -> None:
         driver = self._driver
@@ -367,12 +373,12 @@ class StreamPoint(ComPoint):
 
     def await_news(self, waiter: Waiter) -> None:
         """A thread of this point falls asleep. Lock held."""
-        self.waiters.append(waiter)
+        self.waiters += (waiter,)
         self._stream.has_waiters = True
 
     def forget_waiter(self, waiter: Waiter) -> None:
         """It is awake again. Lock held."""
-        self.waiters.remove(waiter)
+        self.waiters = without(self.waiters, waiter)
         self._stream.has_waiters = bool(self.waiters)
 
     # --- flushing -----------------------------------------------------------------------
@@ -437,7 +443,7 @@ class StreamPoint(ComPoint):
 
     def _start_closing(self) -> None:
         self._is_closing = True
-        self._inbox.clear()
+        self._stream.inbox.clear()
         self._driver.tell(self)
 
     def _is_settled(self) -> object:
@@ -458,7 +464,7 @@ class StreamPoint(ComPoint):
             reason = reason_of(stream.ending, stream)
         self._receipt = Receipt(written, confirmed, "" if confirmed == written else reason)
         self._driver.connection.forget(stream)
-        self._inbox.clear()
+        stream.inbox.clear()
         self._driver.tell(self)
         self._release()
 
@@ -483,7 +489,7 @@ class StreamPoint(ComPoint):
 
     def after_fork(self) -> None:
         self._reader = 0
-        self.waiters = []
+        self.waiters = ()
         self._receipt = Receipt(0, 0)
 
     # --- looking ------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-__all__ = ["Waiter", "acquire_surely"]
+__all__ = ["Waiter", "acquire_surely", "without"]
 
 
 class Waiter:
@@ -29,6 +29,12 @@ class Waiter:
         except RuntimeError:
             return False
         return True
+
+
+def without(waiters: tuple[Waiter, ...], waiter: Waiter) -> tuple[Waiter, ...]:
+    """The others, in order. Waiters stand in tuples, since an empty one takes no memory."""
+    at = waiters.index(waiter)
+    return waiters[:at] + waiters[at + 1 :]
 
 
 def acquire_surely(lock: threading.Lock) -> bool:

@@ -28,6 +28,8 @@ class Wire(abc.ABC):
     waits; the driver takes care of that. Any verb may raise OSError: the wire is cut.
     """
 
+    __slots__ = ()
+
     #: Who is at the other end, for people to read.
     peer: str = ""
     #: Whether the peer is known to be on this machine.
@@ -38,14 +40,17 @@ class Wire(abc.ABC):
     can_spin: bool = False
     #: Whether the transport itself has found whom the path names; servers then do not ask.
     finds_path: bool = False
-    #: The session that this side's greeting names, and the one that the peer's must name,
-    #: where the transport knows them before anybody greets.
+    #: The session that this side's greeting names, where the transport knows it.
     session: bytes | None = None
-    peer_session: bytes | None = None
     #: How long the program's end may wait for the peer to take the last words.
     linger_s: float = 0.2
     #: How long the peer may take for its greeting.
     greeting_s: float = GREETING_S
+
+    @property
+    def peer_session(self) -> bytes | None:
+        """The session that the peer's greeting must name, where the transport knows it."""
+        return None
 
     @property
     def carrier(self) -> str:

@@ -16,7 +16,14 @@ from compoint.core.turns import TurnError, TurnReader
 from compoint.deadline import clock
 from compoint.drive.wire import Listener, Wire
 from compoint.errors import BusyError, Phase
-from compoint.http._exchange import IGNORE, Exchange, Taker, WholeBody, answer_problem
+from compoint.http._exchange import (
+    IGNORE,
+    Exchange,
+    Request,
+    Taker,
+    WholeBody,
+    answer_problem,
+)
 from compoint.http._gateway import Gateway
 from compoint.http._session import HttpSession
 from compoint.http._words import ASK, OPEN, SESSION, TURNS_TYPE, WAIT, Ask
@@ -43,6 +50,8 @@ _BODY_BYTES: Final = TURN_BYTES + 64
 _TICK_S: Final = 0.5
 #: An initiator's word on how long it waits is taken up to here.
 _WAIT_MOST_S: Final = 2 * POLL_S
+#: What is kept of the head of a request that waits for its answer: of thousands, one.
+_WAITING: Final = Request("POST", "", {}, {}, peer="", is_local=False)
 
 
 class HttpListener(Listener):
@@ -111,6 +120,8 @@ class HttpEndpoint:
         self._ticks: dict[int, list[HttpSession]] = {}
         self._tick = self._tick_of(clock())
         self._timer = 0
+        # Bound once for all sessions.
+        self._when_closed = self._closed
         self.gateway = Gateway(when_empty=self._look_if_empty)
 
     # --- places -----------------------------------------------------------------------------
@@ -190,7 +201,15 @@ class HttpEndpoint:
             return IGNORE
         if ask is Ask.UPSTREAM:
             return _Upstream(self, session, exchange)
-        return _Asked(self, session, exchange, ask, wait_s)
+        return self._whole(session, exchange, ask, wait_s)
+
+    def _whole(self, session: HttpSession, exchange: Exchange, ask: Ask, wait_s: float) -> Taker:
+        def take(body: bytes) -> None:
+            exchange.request = _WAITING
+            session.ask(ask, wait_s, exchange, body)
+            self.note(session)
+
+        return _Asked(session, exchange, WholeBody(exchange, _BODY_BYTES, take))
 
     def _session_of(self, exchange: Exchange, key: str, age_s: float | None) -> HttpSession | None:
         session = self._sessions.get(key)
@@ -218,7 +237,7 @@ class HttpEndpoint:
             text = "this session is older than the server"
             answer_problem(exchange, 410, "no such session", text, hint="open a new session")
             return None
-        session = HttpSession(key, request.peer, is_local=request.is_local)
+        session = HttpSession(key, request.peer, self._when_closed, is_local=request.is_local)
         with self._lock:
             is_full = len(self._sessions) >= SESSIONS
             if not is_full:
@@ -243,8 +262,12 @@ class HttpEndpoint:
                     self._ended.popitem(last=False)
         self._look_if_empty()
 
+    def _closed(self, session: HttpSession) -> None:
+        # Its driver's lock may be held here.
+        self._pump.soon(lambda: self.note(session))
+
     def note(self, session: HttpSession) -> None:
-        """A request of this session has been dealt with."""
+        """A request of this session has been dealt with, or its program has closed it."""
         if session.is_over:
             self._forget(session)
         elif self._tick_of(session.due) < session.tick:
@@ -282,26 +305,23 @@ class HttpEndpoint:
             self._watch(session)
 
 
-class _Asked(WholeBody):
+class _Asked:
     """A request of a session that is taken when it is here whole."""
 
-    def __init__(
-        self,
-        endpoint: HttpEndpoint,
-        session: HttpSession,
-        exchange: Exchange,
-        ask: Ask,
-        wait_s: float,
-    ) -> None:
-        super().__init__(exchange, _BODY_BYTES, self._take)
-        self._endpoint = endpoint
-        self._session = session
-        self._ask = ask
-        self._wait_s = wait_s
+    __slots__ = ("_body", "_exchange", "_session")
 
-    def _take(self, body: bytes) -> None:
-        self._session.ask(self._ask, self._wait_s, self._exchange, body)
-        self._endpoint.note(self._session)
+    def __init__(self, session: HttpSession, exchange: Exchange, body: Taker) -> None:
+        self._session = session
+        self._exchange = exchange
+        self._body = body
+
+    def piece(self, data: bytes) -> None:
+        self._body.piece(data)
+
+    def complete(self) -> None:
+        # Not kept by a request that waits for its answer.
+        body, self._body = self._body, IGNORE
+        body.complete()
 
     def gone(self) -> None:
         self._session.gone(self._exchange)

@@ -73,6 +73,8 @@ class Taker(Protocol):
 class Exchange(abc.ABC):
     """One request and its answer."""
 
+    __slots__ = ("request",)
+
     request: Request
     #: The face hands a body out as it comes, and sends an answer in pieces as they are given.
     can_stream: bool = True
@@ -84,7 +86,12 @@ class Exchange(abc.ABC):
 
     @abc.abstractmethod
     def start(self, status: int, headers: Fields) -> None:
-        """Begin an answer in pieces; its head goes out at once. Only if `can_stream`."""
+        """Begin an answer in pieces; its head goes out at once, and says nothing of its
+        length. Only if `can_stream`.
+
+        With the header `connection: close` it goes up to the end of the connection, without
+        chunks where the face can do that.
+        """
 
     @abc.abstractmethod
     def send(self, data: bytes) -> bool:
@@ -117,6 +124,8 @@ class Endpoint(Protocol):
 class _Ignore:
     """For requests that were answered by their heads."""
 
+    __slots__ = ()
+
     def piece(self, data: bytes) -> None:
         pass
 
@@ -135,6 +144,8 @@ IGNORE: Final = _Ignore()
 
 class WholeBody(_Ignore):
     """Waits for the whole body, up to `most` bytes, and gives it to `then`."""
+
+    __slots__ = ("_exchange", "_most", "_pieces", "_size", "_then")
 
     def __init__(self, exchange: Exchange, most: int, then: Callable[[bytes], None]) -> None:
         self._exchange = exchange

@@ -157,6 +157,10 @@ def begun_answer(
     Raises:
         h11.LocalProtocolError, ValueError: it cannot be written.
     """
+    if headers.get("connection") == "close":
+        # Then it ends as for an HTTP/1.0 peer, and needs no chunks: proxies that put small
+        # ones together (haproxy, for 0.2 s) let its bytes pass as they come (decision 0016).
+        http.their_http_version = b"1.0"
     return [_head(http, status, headers, is_last=is_last)]
 
 

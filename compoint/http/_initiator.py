@@ -40,7 +40,7 @@ _log = logging.getLogger("compoint.http")
 
 #: A courier without work ends after this time.
 _IDLE_S: Final = 5.0
-#: How long the last words may take after the wire was closed.
+#: How long the last words may take.
 _LINGER_S: Final = 2.0
 #: A stream that is silent for so long is dead.
 _SILENCE_S: Final = 3 * STREAM_SIGN_S
@@ -98,6 +98,7 @@ class HttpWire(Wire):
         self._timer = 0
         self._timer_due = 0.0
         self._linger = 0
+        self._ended_at = 0.0
         self._upstream_bell = Waiter()
         self._room_bell = Waiter()
 
@@ -327,20 +328,19 @@ class HttpWire(Wire):
                 self._turns.has_ended()
             self._arrivals.tell()
         else:
-            self._lose(OSError(errno.ECONNRESET, f"the server has ended the session: {told.text}"))
+            self._lose(OSError(errno.ECONNRESET, f"the server says: {told.text}"), hint="")
 
     def _note_error(self, error: ComPointException) -> None:
         with self._lock:
             self._error = error
         self._lose(OSError(errno.ECONNABORTED, error.what))
 
-    def _lose(self, fault: OSError) -> None:
+    def _lose(self, fault: OSError, hint: str = "is this the address of a ComPoint?") -> None:
         with self._lock:
             if not self._turns.is_open and self._error is None:
                 self._error = ConnectError(
-                    str(fault.strerror), point=self._point, phase=Phase.GREETING,
-                    hint="is this the address of a ComPoint?",
-                )  # fmt: skip
+                    str(fault.strerror), point=self._point, phase=Phase.GREETING, hint=hint
+                )
             if self._fault is None:
                 self._fault = fault
             self._wake_all()
@@ -493,7 +493,9 @@ class HttpWire(Wire):
         return True
 
     def _say_end(self) -> None:
-        self._turns.is_ended = True
+        if not self._turns.is_ended:
+            self._turns.is_ended = True
+            self._ended_at = clock()
         self._upstream_bell.wake()
         self._go_on()
 
@@ -514,7 +516,7 @@ class HttpWire(Wire):
             self._abort()
         else:
             # The last words are on their way; whoever brings them ends with them.
-            self._linger = lifetime.pump().call_at(clock() + _LINGER_S, self._abort)
+            self._linger = lifetime.pump().call_at(self._ended_at + _LINGER_S, self._abort)
 
     def _abort(self) -> None:
         with self._lock:

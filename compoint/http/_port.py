@@ -102,11 +102,11 @@ class HttpPort:
         self._refused = 0
         self._broken = 0
         self._lock = threading.Lock()
-        self._connections: set[HttpConnection] = set()
+        # As a set, they would take up to three times the memory.
+        self._connections: dict[HttpConnection, None] = {}
         self._is_closed = False
         self._cut_at = 0.0
         self._is_sweeping = False
-        self._busy_answer = _busy_answer()
         self._socket = _listening_socket(address)
         # When the process has no descriptor left, peers are turned away with this one;
         # left in line, they would keep the pump awake for ever.
@@ -155,7 +155,7 @@ class HttpPort:
     def left(self, connection: HttpConnection) -> None:
         """The connection is closed."""
         with self._lock:
-            self._connections.discard(connection)
+            self._connections.pop(connection, None)
 
     def count_broken(self) -> None:
         with self._lock:
@@ -186,9 +186,13 @@ class HttpPort:
             self._refused += 1
             self._refuse(sock)
             return None
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:
+            sock.close()  # it is gone again
+            return None
         connection = HttpConnection(self, sock, *name[:2])
-        self._connections.add(connection)
+        self._connections[connection] = None
         if not self._is_sweeping:
             self._is_sweeping = True
             self.pump.call_at(clock() + self.bounds.sweep_s, self._sweep)
@@ -197,7 +201,7 @@ class HttpPort:
     def _refuse(self, sock: socket.socket) -> None:
         with sock:
             try:
-                sock.send(self._busy_answer)
+                sock.send(_busy_answer())
                 sock.shutdown(socket.SHUT_WR)
                 # Closing over an unread request could destroy the answer on its way.
                 sock.recv(RECEIVE_BYTES)

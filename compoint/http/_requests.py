@@ -122,18 +122,22 @@ class Requests:
         words = {ASK: ask.value, WAIT: f"{plan.wait_s:.3f}"}
         if plan.opens:
             words[OPEN] = f"{age_s:.3f}"
-        prepared = self._prepare(words, body)
         settings: dict[str, Any] = {**self._settings, "stream": True}
         left_s = self.open_by.remaining_s() if plan.opens else None
         connect_s = _CONNECT_S if left_s is None else min(_CONNECT_S, max(_CONNECT_LEAST_S, left_s))
         try:
+            prepared = self._prepare(words, body)
             return self._session.send(
                 prepared, timeout=(connect_s, answer_s), allow_redirects=False, **settings
             )
         except _FAULTS as fault:
             raise self._verdicts.of_fault(fault) from fault
-        except (ValueError, AttributeError) as fault:
-            # The connection was closed by another thread while this one used it.
+        except Exception as fault:
+            if not isinstance(self._session, OwnSession):
+                raise self._verdicts.of_foreign_session(fault) from fault
+            if not isinstance(fault, (ValueError, AttributeError)):
+                raise
+            # The connection was shut by another thread while this one used it.
             raise Trouble(f"the connection was closed ({words_of(fault)})") from fault
 
     def _prepare(

@@ -13,7 +13,9 @@ which ends with a call to be made without the lock, until there is nothing more 
     any   -> CLOSED
 
 A peer that ends its output behind a request (`nc`, HTTP/1.0) cannot be told from one that
-has closed: it gets what is answered within a moment, and then counts as gone.
+has closed: it gets what is answered within a moment, and then counts as gone. While its
+input is not read (paused, or more of it than is kept behind a parked request), only a reset
+is noticed; its end is when reading goes on.
 """
 
 from __future__ import annotations
@@ -41,13 +43,9 @@ from compoint.limits import RECEIVE_BYTES
 if TYPE_CHECKING:
     from compoint.http._port import HttpPort
 
-__all__ = ["HttpConnection"]
+__all__ = ["HttpConnection", "Reading"]
 
 _log = logging.getLogger("compoint.http")
-
-#: How often output is tried while input must not be listened to: the pump cannot be asked
-#: for room alone, and unread input (or the end of it) would keep it awake.
-_TRY_S: Final = 0.01
 
 #: What the pump listens for, as a sum.
 _INPUT: Final = 1
@@ -63,7 +61,7 @@ _RESET: Final = struct.pack("ii", 1, 0)
 _FAILURE: Final = problem(500, "internal", "an internal error; the log has more")
 
 
-class Phase(enum.Enum):
+class Reading(enum.Enum):
     """What is read now."""
 
     HEAD = enum.auto()
@@ -71,6 +69,14 @@ class Phase(enum.Enum):
     WHOLE = enum.auto()
     LINGER = enum.auto()
     CLOSED = enum.auto()
+
+
+# Looked up once: that costs more than it seems to.
+_HEAD: Final = Reading.HEAD
+_BODY: Final = Reading.BODY
+_WHOLE: Final = Reading.WHOLE
+_LINGER: Final = Reading.LINGER
+_CLOSED: Final = Reading.CLOSED
 
 
 class HttpConnection:
@@ -88,7 +94,7 @@ class HttpConnection:
         self._peer = f"http://[{host}]:{number}" if ":" in host else f"http://{host}:{number}"
         self._is_loopback = host == "::1" or host.startswith(("127.", "::ffff:127."))
         self._lock = threading.Lock()
-        self._phase = Phase.HEAD
+        self._phase = _HEAD
         self._reader = RequestReader()
         #: When the peer has been slow for too long. Read by the port without the lock.
         self.due = clock() + port.bounds.head_s
@@ -127,14 +133,14 @@ class HttpConnection:
     def on_time(self, now: float) -> None:
         """The peer may have been too slow."""
         with self._lock:
-            if now < self.due or self._phase is Phase.CLOSED:
+            if now < self.due or self._phase is _CLOSED:
                 return
             self._is_serving = True
-            if self._unsent is not None or self._phase in {Phase.WHOLE, Phase.LINGER}:
+            if self._unsent is not None or self._phase in {_WHOLE, _LINGER}:
                 self._cut()
-            elif self._phase is Phase.BODY and self._exchange is not None:
+            elif self._phase is _BODY and self._exchange is not None:
                 self._refuse(Fault(408, "too slow", "the body of the request did not come in time"))
-            elif self._phase is Phase.HEAD and self._reader:
+            elif self._phase is _HEAD and self._reader:
                 self._refuse(Fault(408, "too slow", "the head of the request did not come in time"))
             else:
                 self._close()
@@ -143,9 +149,9 @@ class HttpConnection:
     def leave(self) -> None:
         """The port is closed: what is answered now is the last."""
         with self._lock:
-            if self._phase is Phase.HEAD:
+            if self._phase is _HEAD:
                 self._close()
-            elif self._phase is not Phase.CLOSED:
+            elif self._phase is not _CLOSED:
                 self._is_last = True
                 if self._exchange is None:
                     self._finish()
@@ -160,7 +166,7 @@ class HttpConnection:
 
     def close_copy(self) -> None:
         """In a child: give back the descriptor and nothing else; the lock may be held."""
-        self._phase = Phase.CLOSED
+        self._phase = _CLOSED
         self._socket.close()
 
     def _serve(self) -> None:
@@ -189,9 +195,9 @@ class HttpConnection:
             self._owes_room = False
             return (self._taker.room,)
         try:
-            if self._phase is Phase.HEAD:
+            if self._phase is _HEAD:
                 return self._read_head()
-            if self._phase is Phase.BODY and not self._is_paused:
+            if self._phase is _BODY and not self._is_paused:
                 return self._read_body()
         except Fault as fault:
             self._refuse(fault)
@@ -202,12 +208,12 @@ class HttpConnection:
 
     def _receive(self) -> None:
         if not self._takes_input():
-            if not self._watch and self._phase is not Phase.CLOSED and self._is_broken():
+            if not self._watch and self._phase is not _CLOSED and self._is_broken():
                 self._cut()
             return
         bounds = self._port.bounds
         most = RECEIVE_BYTES
-        if self._phase is Phase.WHOLE:
+        if self._phase is _WHOLE:
             most = bounds.early_bytes - len(self._reader)
         try:
             data = self._socket.recv(most)
@@ -218,21 +224,21 @@ class HttpConnection:
             return
         if not data:
             self._is_ended = True
-            if self._phase is Phase.LINGER:
+            if self._phase is _LINGER:
                 self._close()
-            elif self._phase is Phase.WHOLE and self._unsent is None:
+            elif self._phase is _WHOLE and self._unsent is None:
                 self.due = clock() + bounds.half_closed_s
-        elif self._phase is not Phase.LINGER:
-            if self._phase is Phase.HEAD and not self._reader:
+        elif self._phase is not _LINGER:
+            if self._phase is _HEAD and not self._reader:
                 self.due = min(self.due, clock() + bounds.head_s)
             self._reader.feed(data)
 
     def _takes_input(self) -> bool:
-        if self._is_ended or self._phase is Phase.CLOSED:
+        if self._is_ended or self._phase is _CLOSED:
             return False
-        if self._phase is Phase.BODY:
+        if self._phase is _BODY:
             return not self._is_paused
-        if self._phase is Phase.WHOLE:
+        if self._phase is _WHOLE:
             return len(self._reader) < self._port.bounds.early_bytes
         return True
 
@@ -251,7 +257,7 @@ class HttpConnection:
             if self._is_ended:
                 self._cut()
             return None
-        self._phase = Phase.BODY
+        self._phase = _BODY
         self.due = clock() + bounds.body_s
         self._exchange = exchange = ServedExchange(self, request)
         self._port.requests += 1
@@ -290,7 +296,7 @@ class HttpConnection:
         self.due = latest
 
     def _be_whole(self) -> Step | None:
-        self._phase = Phase.WHOLE
+        self._phase = _WHOLE
         if self._exchange is None:
             self._finish()
             return self._next_step()
@@ -340,7 +346,7 @@ class HttpConnection:
 
     def _pause(self, *, is_paused: bool) -> None:
         self._is_paused = is_paused
-        if self._phase is Phase.BODY:
+        if self._phase is _BODY:
             if self._unsent is None:
                 self.due = math.inf if is_paused else clock() + self._port.bounds.body_s
             self._hand_over(is_more=not is_paused)
@@ -352,7 +358,7 @@ class HttpConnection:
 
     def _must_end(self) -> bool:
         """Whether an answer given now is the connection's last."""
-        if self._is_last or self._phase is Phase.WHOLE:
+        if self._is_last or self._phase is _WHOLE:
             return self._is_last
         assert self._exchange is not None
         length = self._exchange.request.headers.get("content-length", "0")
@@ -371,18 +377,18 @@ class HttpConnection:
         self._owes_room = False
         self._is_paused = False
         self._put(parts)
-        if self._phase is Phase.WHOLE or self._is_last:
+        if self._phase is _WHOLE or self._is_last:
             self._finish()
         self._hand_over(is_more=is_more or bool(self._reader))
 
     def _finish(self) -> None:
         """The answer was given: once it is taken, the next request is read, or none."""
-        if self._unsent is not None or self._phase in {Phase.LINGER, Phase.CLOSED}:
+        if self._unsent is not None or self._phase in {_LINGER, _CLOSED}:
             return
         bounds = self._port.bounds
         self._reader.done()
         if not self._is_last:
-            self._phase = Phase.HEAD
+            self._phase = _HEAD
             self.due = clock() + (bounds.head_s if self._reader else bounds.idle_s)
             return
         self._reader.drop()
@@ -393,13 +399,13 @@ class HttpConnection:
         if self._is_ended:
             self._close()
         else:
-            self._phase = Phase.LINGER
+            self._phase = _LINGER
             self.due = clock() + bounds.linger_s
 
     def _put(self, parts: list[bytes]) -> None:
         if self._unsent is not None:
             self._unsent.extend(map(memoryview, parts))
-        elif self._phase is not Phase.CLOSED:
+        elif self._phase is not _CLOSED:
             try:
                 self._unsent = send_now(self._socket, parts)
             except OSError:
@@ -419,9 +425,9 @@ class HttpConnection:
         if self._unsent:
             return
         self._unsent = None
-        if self._exchange is None and (self._phase is Phase.WHOLE or self._is_last):
+        if self._exchange is None and (self._phase is _WHOLE or self._is_last):
             self._finish()
-        elif self._phase is Phase.BODY:
+        elif self._phase is _BODY:
             self.due = math.inf if self._is_paused else clock() + bounds.body_s
         else:
             self.due = clock() + bounds.half_closed_s if self._is_ended else math.inf
@@ -439,17 +445,16 @@ class HttpConnection:
         self._end(_FAILURE if is_due else None)
 
     def _is_answer_due(self) -> bool:
-        http = self._reader.http
-        return http is None or http.our_state in _BEFORE_ANSWER
+        return self._reader.our_state in _BEFORE_ANSWER
 
     def _end(self, answer: tuple[int, dict[str, str], bytes] | None) -> None:
         """Give this answer, if any, and end the connection."""
-        if self._phase in {Phase.LINGER, Phase.CLOSED}:
+        if self._phase in {_LINGER, _CLOSED}:
             return
         is_half = answer is None and self._exchange is not None
         self._lose()
         self._is_last = True
-        self._phase = Phase.WHOLE
+        self._phase = _WHOLE
         self._reader.drop()
         if answer is not None:
             http = self._reader.http or h11.Connection(h11.SERVER)
@@ -479,12 +484,11 @@ class HttpConnection:
         self._hand_over()
 
     def _close(self) -> None:
-        if self._phase is Phase.CLOSED:
+        if self._phase is _CLOSED:
             return
-        self._phase = Phase.CLOSED
+        self._phase = _CLOSED
         self.due = math.inf
-        http = self._reader.http
-        if self._unsent is not None or (http is not None and http.our_state not in _NOT_HALF):
+        if self._unsent is not None or self._reader.our_state not in _NOT_HALF:
             # Half an answer must not look like a whole one, nor wait in the system for a
             # peer that does not take it.
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -505,20 +509,20 @@ class HttpConnection:
             self._listen()
 
     def _listen(self) -> None:
-        if self._phase is Phase.CLOSED:
+        if self._phase is _CLOSED:
             return
+        waiting = self._exchange if self._phase is _WHOLE else None
+        if waiting is not None and waiting.request.method != "HEAD":
+            self._reader.rest()
         watch = (_INPUT if self._takes_input() else 0) | (_OUTPUT if self._unsent else 0)
         if watch == self._watch:
             return
         self._watch = watch
         pump = self._port.pump
-        if watch & _INPUT:
-            pump.watch_descriptor(self._socket.fileno(), self, output=bool(watch & _OUTPUT))
+        fd = self._socket.fileno()
+        if watch:
+            pump.watch_descriptor(
+                fd, self, output=bool(watch & _OUTPUT), input_too=bool(watch & _INPUT)
+            )
         else:
-            pump.rest_descriptor(self._socket.fileno())
-            if watch & _OUTPUT:
-                pump.call_at(clock() + _TRY_S, self._try_output)
-
-    def _try_output(self) -> float | None:
-        self()
-        return clock() + _TRY_S if self._watch == _OUTPUT and self._unsent else None
+            pump.rest_descriptor(fd)

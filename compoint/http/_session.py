@@ -30,8 +30,9 @@ from compoint.limits import (
 __all__ = ["HttpSession"]
 
 _HEADERS: Final = {"content-type": TURNS_TYPE, "cache-control": "no-store, no-transform"}
-#: nginx holds an answer back until it is whole unless it is told not to.
-_STREAM_HEADERS: Final = {**_HEADERS, "x-accel-buffering": "no"}
+#: nginx holds an answer back until it is whole unless it is told not to; haproxy holds small
+#: chunks back, and none are needed by an answer that ends with its connection.
+_STREAM_HEADERS: Final = {**_HEADERS, "x-accel-buffering": "no", "connection": "close"}
 
 
 class HttpSession(Wire):
@@ -41,13 +42,20 @@ class HttpSession(Wire):
     finds_path = True
     linger_s = 2.0
 
-    def __init__(self, key: str, peer: str, *, is_local: bool) -> None:
+    __slots__ = (
+        "_arrivals", "_fault", "_hear_by", "_held", "_is_closed", "_lock", "_paused", "_poll_by",
+        "_sign_at", "_turns", "_wants_room", "_when_closed", "is_local", "key", "peer", "tick",
+    )  # fmt: skip
+
+    def __init__(
+        self, key: str, peer: str, when_closed: Callable[[HttpSession], None], *, is_local: bool
+    ) -> None:
         self.key = key
+        self._when_closed = when_closed
         #: When the endpoint looks at it next.
         self.tick = 0
         self.peer = peer
         self.is_local = is_local
-        self.peer_session = bytes.fromhex(key)
         # Held for a few steps, and while an answer is given to the system; never waiting.
         self._lock = threading.Lock()
         self._turns: ResponderTurns[Exchange] = ResponderTurns()
@@ -56,7 +64,7 @@ class HttpSession(Wire):
         self._is_closed = False
         self._fault: OSError | None = None
         #: Requests that are not answered, or not read on, until what came is taken.
-        self._held: list[Exchange] = []
+        self._held: tuple[Exchange, ...] = ()
         self._paused: Exchange | None = None
         #: The answer to the poll, the next sign of a stream, and the end if nothing comes.
         self._poll_by = self._sign_at = 0.0
@@ -101,7 +109,7 @@ class HttpSession(Wire):
             exchange.start(200, _STREAM_HEADERS)
             self._turns.open_stream(exchange, turn.have)
         elif self._arrivals.size > TURNS_UNTAKEN_BYTES:
-            self._held.append(exchange)
+            self._held += (exchange,)
         else:
             self._turns.answer_write(exchange)
 
@@ -134,8 +142,7 @@ class HttpSession(Wire):
         """The peer of a request has left without its answer."""
         with self._lock:
             self._turns.forget(exchange)
-            if exchange in self._held:
-                self._held.remove(exchange)
+            self._held = tuple(one for one in self._held if one is not exchange)
             if self._paused is exchange:
                 self._paused = None
 
@@ -216,6 +223,10 @@ class HttpSession(Wire):
 
     # --- the wire -------------------------------------------------------------------------
 
+    @property
+    def peer_session(self) -> bytes:
+        return bytes.fromhex(self.key)
+
     def send(self, data: bytes | memoryview, /) -> int:
         return self.send_many((data,))
 
@@ -250,7 +261,7 @@ class HttpSession(Wire):
             self._go_on()
 
     def _go_on(self) -> None:
-        held, self._held = self._held, []
+        held, self._held = self._held, ()
         for exchange in held:
             self._turns.answer_write(exchange)
         paused, self._paused = self._paused, None
@@ -305,6 +316,8 @@ class HttpSession(Wire):
             self._turns.say_end()
             self._go_on()
         self._arrivals.wake()
+        # It may be over by this, and is to end sooner in any case.
+        self._when_closed(self)
 
     def close_copy(self) -> None:
         # The lock may have been held by a thread that does not exist in this child.

@@ -24,9 +24,9 @@ class Fault(Exception):
         self.answer = problem(status, code, detail, hint=hint)
 
 
-# Control characters, line ends other than CR LF, and folded lines (RFC 9112 §2.2, §5.2). A CR
-# at the end of what is here may still be followed by its LF.
-_ODD: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r[^\n]|\n[ \t]")
+# Control characters, line ends without CR, and folded lines (RFC 9112 §2.2, §5.2). A CR that is
+# not at the end of a line is refused by h11.
+_ODD: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\n[ \t]")
 _LENGTHS: Final = re.compile(rb"\ncontent-length:[ \t]*([^\r]*)", re.IGNORECASE)
 #: More digits overflow the number of some program on the way.
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}[ \t]*")

@@ -18,8 +18,8 @@ from compoint import BusyError, ComPointAddress, ConnectError, Phase
 from compoint.drive.pump import Pump
 from compoint.http._exchange import IGNORE, WholeBody, answer_problem
 from compoint.http._port import HttpPort
-from compoint.http._served import Phase as Reading
-from compoint.limits import MIB
+from compoint.http._served import Reading
+from compoint.limits import MIB, RECEIVE_BYTES
 from compoint.testing import Background, eventually
 
 if TYPE_CHECKING:
@@ -68,12 +68,12 @@ def test_the_status_line_names_the_status() -> None:
 
 def test_the_endpoint_sees_who_asks_for_what() -> None:
     with serving() as scene, scene.peer() as peer:
-        peer.say(get("/a%20b/%C3%A9?x=1&x=2&y=a+b%26", "X-One: 1", "x-one: 2", method="PUT"))
+        peer.say(get("/a%20b/%C3%A9?x=1&x=2&y=a+b%26&z", "X-One: 1", "x-one: 2", method="PUT"))
         peer.hear()
         request = scene.desk.visit().request
         assert request.method == "PUT"
         assert request.path == "/a b/é"
-        assert request.query == {"x": "2", "y": "a b&"}
+        assert request.query == {"x": "2", "y": "a b&", "z": ""}
         assert request.headers == {"host": "here", "x-one": "1, 2"}
         assert request.peer == f"http://127.0.0.1:{peer.sock.getsockname()[1]}"
         assert request.is_local
@@ -443,6 +443,8 @@ def test_a_paused_body_makes_the_peer_wait() -> None:
         with pytest.raises(TimeoutError):
             peer.say(bytes(64 * MIB))
         assert visit.told == []
+        (connection,) = scene.port._connections
+        assert len(connection._reader) <= RECEIVE_BYTES
 
 
 def test_a_paused_body_goes_on_where_it_was() -> None:
@@ -761,7 +763,7 @@ def test_an_answer_on_its_way_outlives_the_close() -> None:
 
 def test_a_body_that_nobody_wants_does_not_keep_a_closed_port() -> None:
     refusing = Desk({"begin": lambda visit: visit.answer(b"no", 404)})
-    with serving(refusing, close_s=PATIENCE_S) as scene, scene.peer() as peer:
+    with serving(refusing, close_s=60) as scene, scene.peer() as peer:
         peer.say(get("/", "Content-Length: 1000", method="POST"))
         assert peer.hear().status == 404
         scene.port.close()
@@ -819,3 +821,20 @@ def test_ignoring_is_enough_for_a_request_that_was_answered_by_its_head() -> Non
         for _ in range(2):
             peer.say(post(b"body"))
             assert peer.hear().value["title"] == "no such path"
+
+
+def test_an_answer_that_ends_with_its_connection_has_no_chunks() -> None:
+    # haproxy holds a lone small chunk back for 0.2 s (its documented default).
+    with serving(Desk()) as scene, scene.peer() as peer:
+        peer.say(get())
+        exchange = scene.desk.told("complete").exchange
+        exchange.start(200, {**TEXT, "connection": "close"})
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += peer.hear_line()
+        assert b"chunked" not in head
+        assert head.lower().count(b"connection: close") == 1
+        exchange.send(b"one")
+        assert peer.hear_bytes(3) == b"one"
+        exchange.end()
+        assert peer.hear_bytes(1) == b""

@@ -186,13 +186,13 @@ def test_a_peer_that_takes_an_answer_slowly_gets_it() -> None:
 
 
 def test_a_peer_that_takes_something_now_and_then_has_more_time() -> None:
-    answering = at_once(lambda visit: visit.answer(bytes(16 * MIB)))
+    answering = at_once(lambda visit: visit.answer(bytes(32 * MIB)))
     with serving(answering, take_s=HEAD_S) as scene, scene.peer() as peer:
         peer.say(get())
-        for _ in range(6):
-            peer.hear_bytes(2 * MIB)
+        for _ in range(8):
+            assert len(peer.hear_bytes(3 * MIB)) == 3 * MIB
             scene.moment(HEAD_S / 3)
-        assert len(peer.hear_bytes(4 * MIB)) == 4 * MIB
+        assert len(peer.hear_bytes(8 * MIB)) == 8 * MIB
 
 
 def test_a_peer_that_stays_behind_its_last_answer_is_left() -> None:
@@ -349,17 +349,20 @@ def test_a_peer_that_has_ended_its_output_is_gone_behind_that_moment() -> None:
 
 
 def test_each_request_of_a_peer_that_has_ended_its_output_has_that_moment() -> None:
-    with serving(Desk(), half_closed_s=SOON_S) as scene, scene.peer() as peer:
+    with serving(Desk(), half_closed_s=HEAD_S) as scene, scene.peer() as peer:
         peer.say(get() + get())
-        scene.desk.visit().answer()
         peer.end()
+        scene.desk.told("complete").answer()
         scene.desk.told("complete", "gone", number=1)
 
 
 def test_a_peer_that_has_ended_its_output_is_left_with_its_last_answer() -> None:
-    with serving(linger_s=60) as scene, scene.peer() as peer:
+    with serving(Desk(), linger_s=60, half_closed_s=PATIENCE_S) as scene, scene.peer() as peer:
         peer.say(get("/", "Connection: close"))
         peer.end()
+        visit = scene.desk.told("complete")
+        scene.turn()
+        visit.answer()
         assert peer.hear().status == 200
         scene.is_empty()
 

@@ -132,3 +132,15 @@ def test_a_closed_bell_can_be_rung_and_closed_again() -> None:
     assert os.read(reading, 100) == b"still open"
     os.close(reading)
     os.close(writing)
+
+
+def test_timers_that_were_cancelled_are_soon_forgotten(pump: Pump) -> None:
+    later = clock() + 60.0
+    kept = pump.call_at(later, lambda: None)
+    for _ in range(500):
+        pump.cancel(pump.call_at(later, lambda: None))
+    is_over = threading.Event()
+    pump.call_at(clock(), is_over.set)
+    assert is_over.wait(PATIENCE_S)
+    assert len(pump._timers) < 100
+    assert kept in [number for _, number in pump._timers]
