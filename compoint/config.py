@@ -166,9 +166,11 @@ class _Switch:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    allowed: ClassVar = "the name of a file that exists; a leading ~ is the home folder"
+    allowed: ClassVar = "default, or the name of a file that exists"
 
     def parse(self, text: str) -> str:
+        if text == "default":
+            return ""
         file = os.path.abspath(os.path.expanduser(text))
         if not os.path.isfile(file):
             raise ValueError("is no file")
@@ -338,7 +340,7 @@ class HttpSettings:
         metadata=_setting(
             "caFile",
             _File(),
-            "The certificates of the authorities that https servers are checked against, as PEM.",
+            "The authorities that https servers are checked against, as PEM; default: those of requests.",
         ),
     )
     give_up_s: float = field(

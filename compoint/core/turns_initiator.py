@@ -145,14 +145,15 @@ class InitiatorTurns(Ledger):
             self.failed(Kind.UP, now, 0.0)
         if (self.is_over and not self.owes_word) or now < self._retry_at:
             return None
+        self._retry_at = 0.0
         kind = self._next_kind(now)
         return None if kind is None else self._plan(kind, now)
 
     def next_timer(self) -> float | None:
         """When `next_plan` is to be asked again though nothing has happened; None: never."""
-        if self.is_finished:
+        if self.is_over and not self.owes_word:
             return None
-        if self.failing_since is not None:
+        if self._retry_at:
             return self._retry_at
         if self.is_upstreaming:
             return min(self._speak_by, self._hear_up_by)

@@ -86,23 +86,26 @@ class Requests:
             return self._turns_of(answer)
 
     def stream(self, plan: Plan, age_s: float, silence_s: float) -> Iterator[list[Turn]]:
-        """Make a request whose answer comes piece by piece: the turns as they come."""
+        """Make a request whose answer comes piece by piece: the turns as they come, until
+        the caller wants no more of them.
+
+        Raises:
+            As `ask`.
+        """
         with self._send(Ask.STREAM, plan, age_s, plan.turn.encode(), silence_s) as answer:
             self._check(answer)
             reader = TurnReader()
-            is_silent = True
             try:
                 while data := answer.raw.read1(_PIECE_BYTES):
-                    turns = reader.feed(data)
-                    is_silent = is_silent and not turns
-                    yield turns
+                    yield reader.feed(data)
             except TurnError:
                 raise
             except (*_FAULTS, ValueError, AttributeError) as fault:
                 # The last two: another thread closed the connection.
                 raise Trouble(f"the stream was cut ({words_of(fault)})") from fault
-            if is_silent:
-                raise Trouble("the stream ended before it began")
+            # Nobody who listens is sent away in good order: this was a cut, which cannot be
+            # told from an end where the end of the connection is that of the answer.
+            raise Trouble("the stream was cut")
 
     def too_late(self, trouble: Trouble | None, deadline: Deadline) -> ComPointException:
         """What to tell when the time to open the session is over; `trouble` is the last."""

@@ -16,6 +16,7 @@ from compoint import config, limits
 from compoint.config import (
     SETTINGS,
     ChannelSettings,
+    HttpSettings,
     MailSettings,
     PointSettings,
     Setting,
@@ -85,7 +86,7 @@ def put(path: Path, backlog: int) -> None:
 
 def test_without_any_file_the_defaults_hold() -> None:
     assert load() == Settings()
-    assert Settings() == Settings(PointSettings(), ChannelSettings(), None, ())
+    assert Settings() == Settings(PointSettings(), ChannelSettings(), HttpSettings(), None, ())
 
 
 def test_the_first_file_that_exists_wins(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,9 +407,9 @@ def test_an_unknown_key_is_a_fault_with_a_suggestion(
     [
         ("Compoint", "did you mean compoint?"),
         ("chanel", "did you mean channel?"),
-        ("other", "allowed are compoint, channel, mail"),
-        ("DEFAULT", "allowed are compoint, channel, mail"),
-        ("X-other", "allowed are compoint, channel, mail"),
+        ("other", "allowed are compoint, channel, http, mail"),
+        ("DEFAULT", "allowed are compoint, channel, http, mail"),
+        ("X-other", "allowed are compoint, channel, http, mail"),
     ],
 )
 def test_an_unknown_section_is_a_fault_with_a_suggestion(
@@ -563,6 +564,7 @@ def test_every_field_of_every_section_is_in_the_table() -> None:
         for section, cls in [
             ("compoint", PointSettings),
             ("channel", ChannelSettings),
+            ("http", HttpSettings),
             ("mail", MailSettings),
         ]
         for declared in dataclasses.fields(cls)

@@ -79,7 +79,7 @@ def exchange(address: ComPointAddress) -> object:
 
 def test_init_reports_for_each_transport_whether_it_is_configured() -> None:
     states = ComManager.init()
-    assert list(states) == ["mail", "memory", "tcp"]
+    assert list(states) == ["http", "https", "mail", "memory", "tcp"]
     assert states["memory"] == states["tcp"] == ""
     assert "no mail transport" in states["mail"]
 
@@ -155,7 +155,7 @@ def test_eight_threads_may_begin_at_once() -> None:
 
 @pytest.mark.parametrize("kind", list(ComPointKind))
 def test_an_unknown_protocol_is_answered_with_the_known_ones(kind: Any) -> None:
-    with pytest.raises(AddressError, match=r"'pigeon'.*known are mail, memory, tcp$"):
+    with pytest.raises(AddressError, match=r"'pigeon'.*known are http, https, mail, memory, tcp$"):
         ComManager.com_point(kind, ComPointAddress("pigeon", "loft", 7100))
 
 
@@ -232,7 +232,7 @@ def test_a_transport_of_another_package_is_found_by_its_entry_point(
 ) -> None:
     install(_PIGEONS, pigeon="pigeons:PigeonOpener")
     assert exchange(ComPointAddress("pigeon", 0)) == {"text": "hello"}
-    with pytest.raises(AddressError, match="known are mail, memory, pigeon, tcp"):
+    with pytest.raises(AddressError, match="known are http, https, mail, memory, pigeon, tcp"):
         ComManager.opener("owl")
     assert ComManager.init()["pigeon"] == ""
 

@@ -112,15 +112,15 @@ def test_a_typed_message_without_a_name_is_refused() -> None:
     assert refused(TYPED, b"\x02\0\x80").status == 400
 
 
-class Order(Streamable):
+class ContentOrder(Streamable):
     item: str
     count: int = 1
 
 
 def test_json_with_a_type_is_a_typed_message() -> None:
-    form, payload = taken("application/json", b'{"item": "book"}', compoint_type="Order")
+    form, payload = taken("application/json", b'{"item": "book"}', compoint_type="ContentOrder")
     assert form == FORM_TYPED
-    assert decode(form, payload) == Order("book")
+    assert decode(form, payload) == ContentOrder("book")
 
 
 def test_the_name_of_a_type_is_percent_encoded() -> None:
@@ -140,19 +140,19 @@ def test_a_name_that_is_none_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("body", [b"[]", b'"book"', b"null"])
 def test_the_fields_of_a_typed_message_are_an_object(body: bytes) -> None:
-    error = refused("application/json", body, compoint_type="Order")
+    error = refused("application/json", body, compoint_type="ContentOrder")
     assert (error.status, error.code) == (400, "bad content")
 
 
 def test_an_int_beyond_64_bits_is_no_field() -> None:
-    error = refused("application/json", b'{"count": 18446744073709551616}', compoint_type="Order")
+    error = refused("application/json", b'{"count": 18446744073709551616}', compoint_type="ContentOrder")
     assert (error.status, error.code) == (400, "bad content")
     assert "64 bits" in error.detail
 
 
 def test_a_type_beside_anything_but_json_is_refused() -> None:
     """It would be passed over otherwise, and another message be delivered than was meant."""
-    assert refused("text/plain", b"{}", compoint_type="Order").status == 400
+    assert refused("text/plain", b"{}", compoint_type="ContentOrder").status == 400
 
 
 def test_json_is_bounded() -> None:
@@ -170,7 +170,7 @@ def test_what_curl_says_by_itself_is_told_from_what_somebody_said() -> None:
 @given(
     kind=st.sampled_from(["text/plain", "application/json", PLAIN, TYPED]),
     body=st.binary(max_size=200),
-    name=st.sampled_from([{}, {"compoint-type": "Order"}]),
+    name=st.sampled_from([{}, {"compoint-type": "ContentOrder"}]),
 )
 def test_no_body_does_anything_else_than_pass_or_be_refused(
     kind: str, body: bytes, name: dict[str, str]
@@ -189,7 +189,7 @@ def test_no_body_does_anything_else_than_pass_or_be_refused(
         (b"\xff\0", "application/octet-stream", b"\xff\0"),
         ("grün", "text/plain; charset=utf-8", "grün".encode()),
         ({"a": [1, None]}, "application/json", b'{"a":[1,null]}'),
-        (Order("book"), "application/json", b'{"item":"book","count":1}'),
+        (ContentOrder("book"), "application/json", b'{"item":"book","count":1}'),
     ],
 )
 def test_a_message_becomes_the_body_that_it_is(message: Any, kind: str, body: bytes) -> None:
@@ -198,7 +198,7 @@ def test_a_message_becomes_the_body_that_it_is(message: Any, kind: str, body: by
 
 
 def test_a_typed_message_as_json_names_its_type() -> None:
-    assert to_content(*encode(Order("book")), "")[0]["compoint-type"] == "Order"
+    assert to_content(*encode(ContentOrder("book")), "")[0]["compoint-type"] == "ContentOrder"
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_a_typed_message_as_json_names_its_type() -> None:
     ],
 )  # fmt: skip
 def test_our_own_type_is_given_to_who_asks_for_it_by_name(accept: str, is_ours: bool) -> None:
-    form, payload = encode(Order("book"))
+    form, payload = encode(ContentOrder("book"))
     headers, body = to_content(form, payload, accept)
     assert (headers["content-type"] == TYPED) is is_ours
     assert (body == payload) is is_ours

@@ -153,8 +153,9 @@ def test_a_transport_that_is_not_there_yet_says_so(protocol: str) -> None:
 
 
 def test_the_table_names_every_transport() -> None:
-    assert transports("yes") == ["tcp", "memory"]
-    assert transports("not yet") == ["tcps", "http", "https", "mail"]
+    assert transports("yes") == ["tcp", "http", "memory"]
+    assert transports("initiators only") == ["https"]
+    assert transports("not yet") == ["tcps", "mail"]
 
 
 def test_the_readme_is_one_screen() -> None:

@@ -234,6 +234,7 @@ def test_behind_the_responders_end_nobody_listens(polling: Scene) -> None:
 def test_a_stream_that_ended_in_good_order_is_opened_again(streaming: Scene) -> None:
     streaming.turns.stream_ended(streaming.now)
     streaming.is_quiet()
+    assert streaming.turns.next_timer() == streaming.now + 0.05
     streaming.now += 0.05
     assert streaming.plan(Kind.DOWN) == Plan(Kind.DOWN, NOTHING, POLL_S, opens=False)
 
@@ -284,6 +285,14 @@ def test_since_when_all_fails_is_known_until_something_succeeds(polling: Scene) 
     assert polling.turns.next_timer() is None
     polling.fail(polling.plan(Kind.POLL))
     assert polling.turns.next_timer() == pytest.approx(polling.now + 0.05)
+
+
+def test_while_a_request_is_repeated_no_timer_runs(polling: Scene) -> None:
+    polling.turns.is_wanted = True
+    polling.fail(polling.plan(Kind.POLL))
+    polling.now += 0.05
+    polling.plan(Kind.POLL)
+    assert polling.turns.next_timer() is None
 
 
 def test_what_a_failed_request_confirmed_is_confirmed_again(streaming: Scene) -> None:
