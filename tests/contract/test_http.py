@@ -1,4 +1,4 @@
-"""The suite of promises over HTTP: streams, polls, and channels by both."""
+"""The suite of promises over HTTP, by streams and by polls; more of it in tests/ways."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ import pytest
 
 from compoint.testing import configured
 from compoint.testing.contract import PointContract, ServerContract
-
-from .test_channels import ChannelMeeting
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -33,16 +30,4 @@ class TestHttpServers(ServerContract):
 
 
 class TestPollingPoints(Polling, PointContract):
-    protocol = "http"
-
-
-class TestPollingServers(Polling, ServerContract):
-    protocol = "http"
-
-
-class TestHttpChannels(ChannelMeeting):
-    protocol = "http"
-
-
-class TestPollingChannels(Polling, ChannelMeeting):
     protocol = "http"

@@ -77,13 +77,13 @@ def conversation(initiator: ComPoint, server: ServerComPoint) -> None:
         assert initiator.read(str, timeout=PATIENCE_S) == "pong"
 
 
-def all_is_said() -> None:
+def all_is_said(within_s: float = PATIENCE_S) -> None:
     """Wait until the last words of all initiators were taken: what is in between may go."""
 
     def nobody_is_on_the_way() -> bool:
         return not any("http-courier" in thread.name for thread in threading.enumerate())
 
-    eventually(nobody_is_on_the_way, PATIENCE_S, "the couriers end")
+    eventually(nobody_is_on_the_way, within_s, "the couriers end")
 
 
 def no_proxies(patch: pytest.MonkeyPatch) -> None:

@@ -35,9 +35,15 @@ class Visit:
     def is_upstream(self) -> bool:
         return self.headers.get("Transfer-Encoding") == "chunked"
 
-    def pass_on(self, cut_after: int | None = None, headers: dict[str, str] | None = None) -> None:
-        """Ask the server and give its answer; `cut_after` so many bytes of a body, cut."""
-        with self._asked() as answer:
+    def pass_on(
+        self,
+        cut_after: int | None = None,
+        headers: dict[str, str] | None = None,
+        idle_s: float = _PATIENCE_S,
+    ) -> None:
+        """Ask the server and give its answer; `cut_after` so many bytes of a body, cut. When
+        nothing comes for `idle_s`, the connection ends."""
+        with self._asked(idle_s) as answer:
             self._give(answer, cut_after, headers or {})
 
     def ask_only(self) -> None:
@@ -67,8 +73,8 @@ class Visit:
         return {name: value for name, value in self.headers.items() if name != "Connection"}
 
     @contextlib.contextmanager
-    def _asked(self) -> Iterator[http.client.HTTPResponse]:
-        with self._relay.connection() as far:
+    def _asked(self, idle_s: float = _PATIENCE_S) -> Iterator[http.client.HTTPResponse]:
+        with self._relay.connection(idle_s) as far:
             far.putrequest("POST", self._handler.path, skip_host=True, skip_accept_encoding=True)
             for name, value in self._head().items():
                 far.putheader(name, value)
@@ -150,8 +156,8 @@ class Relay:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
 
     @contextlib.contextmanager
-    def connection(self) -> Iterator[http.client.HTTPConnection]:
-        far = http.client.HTTPConnection("127.0.0.1", self.target, timeout=_PATIENCE_S)
+    def connection(self, idle_s: float = _PATIENCE_S) -> Iterator[http.client.HTTPConnection]:
+        far = http.client.HTTPConnection("127.0.0.1", self.target, timeout=idle_s)
         try:
             far.connect()
             self._sockets.append(far.sock)

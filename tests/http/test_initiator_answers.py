@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 import tracemalloc
 from http.server import BaseHTTPRequestHandler
 
@@ -17,6 +18,7 @@ from initiator_kit import (
     Program,
     RawServer,
     WebServer,
+    all_is_said,
     in_mode,
     no_proxies,
     reach,
@@ -31,7 +33,8 @@ from compoint import (
     Phase,
     PointTimeout,
 )
-from compoint.http import use_session
+from compoint.core.turns import Turn
+from compoint.http import _requests, use_session
 from compoint.limits import MIB
 from compoint.testing import Background, eventually
 
@@ -232,6 +235,35 @@ def test_an_answer_whose_body_does_not_come_is_named_all_the_same(mode: str) -> 
         reach(server.port, timeout=SHORT_S)
 
 
+def test_an_answer_that_drips_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_requests, "_STRANGE_S", 0.1)
+    is_over = threading.Event()
+
+    def meet(visitor: Connection) -> None:
+        visitor.hear_head()
+        visitor.say(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<title>Drip</title>")
+        while not is_over.wait(0.02):
+            visitor.say(b".")
+
+    with RawServer(meet) as server:
+        with pytest.raises(ConnectError, match=r"200 OK from .*, text/html, 'Drip'"):
+            reach(server.port)
+        is_over.set()
+
+
+@pytest.mark.parametrize("body", [b"", Turn(0, 0, 0, b"hello").encode()[:-1]])
+def test_an_answer_without_a_whole_turn_was_cut(body: bytes) -> None:
+    def meet(visitor: Connection) -> None:
+        visitor.hear_head()
+        visitor.say(b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\n\r\n" % TURNS.encode() + body)
+        visitor.sock.shutdown(socket.SHUT_WR)
+
+    with in_mode("polling"), RawServer(meet) as server:
+        with pytest.raises(ConnectError, match="the answer was cut, again and again"):
+            reach(server.port, timeout=SHORT_S)
+        assert server.visits > 1
+
+
 def test_turns_without_an_end_are_read_to_a_bound() -> None:
     def meet(visitor: Connection) -> None:
         visitor.hear_head()
@@ -336,7 +368,8 @@ def test_a_port_that_takes_no_connection_is_waited_for_in_time() -> None:
         with pytest.raises((PointTimeout, ConnectError), match="not reached in time") as caught:
             reach(full.getsockname()[1], timeout=SHORT_S)
         assert caught.value.phase is Phase.CONNECT
-        # And nothing waits on: the fixture of all tests looks.
+        # Nobody goes on knocking, though nobody has answered yet.
+        all_is_said(within_s=SHORT_S + 1)
 
 
 # --- the program meanwhile ----------------------------------------------------------------------

@@ -12,7 +12,8 @@ from initiator_kit import MODES, all_is_said, in_mode, no_proxies, reach, serve
 from initiator_relay import DEEDS, Badly, Relay, Visit
 
 from compoint import ComPoint, ServerComPoint
-from compoint.testing import Background, Weather
+from compoint.core import turns_initiator
+from compoint.testing import Background, Weather, eventually
 
 PATIENCE_S = 20.0
 #: Who streams makes few requests.
@@ -85,6 +86,26 @@ def test_300_messages_each_way_arrive_whatever_happens_in_turn(
         with _everything_arrives(point, server):
             relay.do = Visit.pass_on
     assert badly.count > 0
+
+
+def test_a_way_that_cuts_streams_when_they_are_silent_is_polled(
+    server: ServerComPoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns_initiator, "_IDLE_CUT_S", 0.1)
+
+    def cut_silent_streams(visit: Visit) -> None:
+        visit.pass_on(idle_s=0.15 if visit.ask == "stream" else PATIENCE_S)
+
+    with Relay(server.address.port, cut_silent_streams) as relay:
+        point = reach(relay.port)
+        with point, server.accept(timeout=PATIENCE_S) as responder:
+            reading = Background(point.read)
+            eventually(lambda: "poll" in relay.asks)
+            responder.write("late")
+            assert reading.result() == "late"
+            assert point.statistics().carrier == "http, polling"
+        all_is_said()
+        assert relay.asks.count("stream") == 1
 
 
 @pytest.mark.parametrize("mode", MODES)

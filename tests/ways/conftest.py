@@ -6,8 +6,18 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 TESTS = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TESTS / "http")]
+sys.path[:0] = [str(TESTS / folder) for folder in ("http", "contract", "mail")]
+
+from receiver_kit import Mailbox
+
+
+@pytest.fixture
+def mailbox(tmp_path: Path) -> Mailbox:
+    return Mailbox(tmp_path)
+
 
 # `.ci/run` asks for them; who changes the HTTP transport should, too.
 collect_ignore_glob = [] if os.environ.get("COMPOINT_TESTS") == "all" else ["test_*.py"]

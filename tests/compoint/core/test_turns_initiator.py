@@ -499,6 +499,14 @@ def test_what_is_said_goes_by_the_upstream_that_is_used(upstreaming: Scene) -> N
     assert turns.next_up(upstreaming.now) is None
 
 
+def test_an_upstream_says_again_what_a_write_may_bring_later(trying: Scene) -> None:
+    trying.hear(Turn(HEARD, 0, 1, b""))
+    trying.turns.next_up(trying.now)
+    trying.hear(Turn(HEARD, 0, 1, b""))
+    trying.say(b"c")
+    assert trying.turns.next_up(trying.now) == Turn(ASK, 1, 0, b"bc")
+
+
 def test_while_an_upstream_is_used_nothing_is_written(upstreaming: Scene) -> None:
     write = next(plan for plan in _under_way(upstreaming) if plan.kind is Kind.WRITE)
     upstreaming.answer(write, Turn(0, 0, 2, b""))
