@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TESTS / folder) for folder in ("http", "contract", "mail")]
+sys.path.extend(str(TESTS / folder) for folder in ("http", "contract", "mail"))
 
 from receiver_kit import Mailbox
 
