@@ -340,7 +340,7 @@ class HttpSettings:
         metadata=_setting(
             "caFile",
             _File(),
-            "The authorities that https servers are checked against, as PEM; default: those of requests.",
+            "The authorities that vouch for https servers, as PEM; default: those of requests.",
         ),
     )
     give_up_s: float = field(

@@ -289,12 +289,14 @@ class HttpWire(Wire):
                 return
             turns.failed(plan.kind, now, silent_s)
             self._upstream_bell.wake()
-            since = self._since if plan.opens else turns.failing_since or now
-            is_hopeless = plan.opens and trouble.is_final
+            # The stream that opened the session may end long after that.
+            is_opening = not turns.is_open
+            since = self._since if is_opening else turns.failing_since or now
+            is_hopeless = is_opening and trouble.is_final
             self._trouble = trouble
         if not is_hopeless and now - since < self._give_up_s:
             return
-        if plan.opens:
+        if is_opening:
             text = trouble.text if is_hopeless else f"{trouble.text}, again and again"
             error = ConnectError(text, point=self._point, phase=trouble.phase, hint=trouble.hint)
             self._note_error(error)

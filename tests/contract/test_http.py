@@ -8,6 +8,7 @@ import pytest
 
 from compoint.testing import configured
 from compoint.testing.contract import PointContract, ServerContract
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -108,6 +108,25 @@ def test_a_way_that_cuts_streams_when_they_are_silent_is_polled(
         assert relay.asks.count("stream") == 1
 
 
+def test_a_stream_that_is_cut_long_after_it_opened_the_session_is_opened_again(
+    server: ServerComPoint,
+) -> None:
+    def cut_the_first_stream(visit: Visit) -> None:
+        visit.pass_on(idle_s=0.2 if visit.headers.get("ComPoint-Open") else PATIENCE_S)
+
+    with (
+        in_mode("streaming", giveUp=0.1),
+        Relay(server.address.port, cut_the_first_stream) as relay,
+    ):
+        point = reach(relay.port)
+        with point, server.accept(timeout=PATIENCE_S) as responder:
+            reading = Background(point.read)
+            eventually(lambda: relay.asks.count("stream") == 2)
+            responder.write("late")
+            assert reading.result() == "late"
+        all_is_said()
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_300_messages_each_way_arrive_over_connections_that_are_cut(
