@@ -145,7 +145,9 @@ def test_the_fields_of_a_typed_message_are_an_object(body: bytes) -> None:
 
 
 def test_an_int_beyond_64_bits_is_no_field() -> None:
-    error = refused("application/json", b'{"count": 18446744073709551616}', compoint_type="ContentOrder")
+    error = refused(
+        "application/json", b'{"count": 18446744073709551616}', compoint_type="ContentOrder"
+    )
     assert (error.status, error.code) == (400, "bad content")
     assert "64 bits" in error.detail
 
