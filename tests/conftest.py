@@ -26,6 +26,10 @@ _handle, _path = tempfile.mkstemp(suffix="_sempconfig")
 os.close(_handle)
 os.environ["SEMPCONFIG"] = _path
 
+# Nor must a proxy or a bundle of certificates in their environment.
+for _name in [name for name in os.environ if name.upper().endswith(("_PROXY", "_CA_BUNDLE"))]:
+    del os.environ[_name]
+
 
 def pytest_unconfigure() -> None:
     Path(_path).unlink(missing_ok=True)

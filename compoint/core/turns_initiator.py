@@ -225,7 +225,10 @@ class InitiatorTurns(Ledger):
         else:
             turn = self.turn(self.acked, most=self.way.turn_bytes)
         self._busy[kind] = turn.start + len(turn.body) + bool(turn.flags & END)
-        wait_s = self.way.poll_s if kind is Kind.POLL else POLL_S
+        wait_s = POLL_S
+        if kind is Kind.POLL:
+            # While requests fail, an early answer tells more than a late one.
+            wait_s = 0.0 if self.failing_since is not None else self.way.poll_s
         self._speak_by = now + wait_s
         if kind is Kind.WRITE:
             self._write_at = now

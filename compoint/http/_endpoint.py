@@ -271,7 +271,8 @@ class HttpEndpoint:
         if session.is_over:
             self._forget(session)
         elif self._tick_of(session.due) < session.tick:
-            self._watch(session)
+            with self._lock:
+                self._watch(session)
 
     # --- time ---------------------------------------------------------------------------------
 
@@ -279,7 +280,7 @@ class HttpEndpoint:
         return int(time_s / _TICK_S) + 1
 
     def _watch(self, session: HttpSession) -> None:
-        """Look at it when it is due; an earlier look takes the place of a later one."""
+        """Look at it when it is due; an earlier look takes the place of a later one. Lock held."""
         session.tick = max(self._tick_of(session.due), self._tick + 1)
         self._ticks.setdefault(session.tick, []).append(session)
 
@@ -287,8 +288,10 @@ class HttpEndpoint:
         now = clock()
         last = self._tick_of(now) - 1
         while self._tick < last:
-            self._tick += 1
-            for session in self._ticks.pop(self._tick, ()):
+            with self._lock:
+                self._tick += 1
+                sessions = self._ticks.pop(self._tick, ())
+            for session in sessions:
                 if session.tick == self._tick and session.key in self._sessions:
                     self._look_at(session, now)
         with self._lock:
@@ -302,7 +305,8 @@ class HttpEndpoint:
         if session.is_over:
             self._forget(session)
         else:
-            self._watch(session)
+            with self._lock:
+                self._watch(session)
 
 
 class _Asked:

@@ -22,12 +22,11 @@ from compoint.core.turns_initiator import InitiatorTurns, Kind, Plan, Way
 from compoint.deadline import Deadline, clock
 from compoint.drive.lifetime import lifetime
 from compoint.drive.waiter import Waiter
-from compoint.drive.wire import Wire
 from compoint.errors import ClosedError, ComPointException, ConnectError, Phase
-from compoint.http._arrivals import Arrivals
 from compoint.http._requests import Requests
 from compoint.http._sessions import OwnSession
 from compoint.http._verdicts import Told, TooLong, Trouble
+from compoint.http._wire import TurnsWire
 from compoint.http._words import Ask
 from compoint.limits import STREAM_PROBE_S, STREAM_SIGN_S, TURNS_UNTAKEN_BYTES
 
@@ -59,11 +58,8 @@ _REFUSALS: Final = {
 }
 
 
-class HttpWire(Wire):
+class HttpWire(TurnsWire[InitiatorTurns]):
     """One session with a server."""
-
-    has_heartbeat = False
-    linger_s = 2.0
 
     def __init__(
         self,
@@ -74,24 +70,17 @@ class HttpWire(Wire):
         key: bytes,
         give_up_s: float,
     ) -> None:
+        self._since = clock()
+        super().__init__(InitiatorTurns(way, self._since))
         self.session = key
         self.peer = point
         self._point = point
         self._give_up_s = give_up_s
         self._http_session = session
         self._requests = Requests(url, point, key.hex(), session)
-        # Held for a few steps at a time, never while a request is made or waited for.
-        self._lock = threading.Lock()
-        self._since = clock()
-        self._turns = InitiatorTurns(way, self._since)
-        self._arrivals = Arrivals()
-        self._wants_room = False
-        self._is_closed = False
-        self._is_listening = False
         #: What the last request has met, while the session is being opened.
         self._trouble: Trouble | None = None
-        #: Why the way is lost; and what an opening that failed raises.
-        self._fault: OSError | None = None
+        #: What an opening that failed raises.
         self._error: ComPointException | None = None
         self._idle: list[_Courier] = []
         self._couriers = 0
@@ -405,9 +394,6 @@ class HttpWire(Wire):
             return "http, streaming" if turns.is_upstreaming else "http, streamed answers"
         return "http, polling"
 
-    def send(self, data: bytes | memoryview, /) -> int:
-        return self.send_many((data,))
-
     def send_many(self, buffers: Sequence[bytes | memoryview], /) -> int:
         with self._lock:
             if self._fault is not None:
@@ -425,36 +411,13 @@ class HttpWire(Wire):
             raise BlockingIOError
         return sent
 
-    def receive(self, most: int, /) -> bytes:
-        with self._lock:
-            data = self._arrivals.take(most)
-            self._note_taken(len(data))
-        return data
+    @property
+    def _has_end(self) -> bool:
+        return self._turns.has_end
 
-    def _note_taken(self, count: int) -> None:
-        """So many bytes were taken; if none, that is the end, or nothing is here."""
-        if not count:
-            if self._fault is not None:
-                raise self._fault
-            if not self._turns.has_end:
-                raise BlockingIOError
-        elif self._arrivals.size <= TURNS_UNTAKEN_BYTES:
+    def _note_room(self) -> None:
+        if self._arrivals.size <= TURNS_UNTAKEN_BYTES:
             self._room_bell.wake()
-
-    def receive_into(self, room: memoryview, /) -> int:
-        with self._lock:
-            count = self._arrivals.take_into(room)
-            self._note_taken(count)
-        return count
-
-    def _is_ready(self, *, to_send: bool) -> bool:
-        turns = self._turns
-        return bool(
-            self._arrivals.size
-            or turns.has_end
-            or self._fault is not None
-            or (to_send and turns.room)
-        )
 
     def wait(self, timeout_s: float | None, *, to_send: bool) -> None:
         if self._is_ready(to_send=to_send):
@@ -473,17 +436,9 @@ class HttpWire(Wire):
             with self._lock:
                 self._go_on()
 
-    def wake(self) -> None:
-        self._arrivals.wake()
-
-    def fileno(self) -> int:
-        return -1
-
     def on_ready(self, call: Callable[[], None] | None) -> None:
-        self._arrivals.when_ready = call
         self._listen(is_wanted=call is not None)
-        if call is not None and self._is_ready(to_send=self._wants_room):
-            call()
+        super().on_ready(call)
 
     # --- the end --------------------------------------------------------------------------
 

@@ -8,16 +8,14 @@ wrote. The decisions are `ResponderTurns`'; here are the lock, the waiting and t
 from __future__ import annotations
 
 import errno
-import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from compoint.core.turns import Turn, TurnError, TurnReader
 from compoint.core.turns_responder import ResponderTurns
 from compoint.deadline import clock
-from compoint.drive.wire import Wire
-from compoint.http._arrivals import Arrivals
 from compoint.http._exchange import Exchange, answer_problem
+from compoint.http._wire import TurnsWire
 from compoint.http._words import TURNS_TYPE, Ask
 from compoint.limits import (
     SESSION_GRACE_S,
@@ -35,34 +33,26 @@ _HEADERS: Final = {"content-type": TURNS_TYPE, "cache-control": "no-store, no-tr
 _STREAM_HEADERS: Final = {**_HEADERS, "x-accel-buffering": "no", "connection": "close"}
 
 
-class HttpSession(Wire):
+class HttpSession(TurnsWire[ResponderTurns[Exchange]]):
     """The responder's end; made by the endpoint for a request that opens a session."""
 
-    has_heartbeat = False
     finds_path = True
-    linger_s = 2.0
 
     __slots__ = (
-        "_arrivals", "_fault", "_hear_by", "_held", "_is_closed", "_lock", "_paused", "_poll_by",
-        "_sign_at", "_turns", "_wants_room", "_when_closed", "is_local", "key", "peer", "tick",
+        "_hear_by", "_held", "_paused", "_poll_by", "_sign_at", "_when_closed", "is_local", "key",
+        "peer", "tick",
     )  # fmt: skip
 
     def __init__(
         self, key: str, peer: str, when_closed: Callable[[HttpSession], None], *, is_local: bool
     ) -> None:
+        super().__init__(ResponderTurns())
         self.key = key
         self._when_closed = when_closed
         #: When the endpoint looks at it next.
         self.tick = 0
         self.peer = peer
         self.is_local = is_local
-        # Held for a few steps, and while an answer is given to the system; never waiting.
-        self._lock = threading.Lock()
-        self._turns: ResponderTurns[Exchange] = ResponderTurns()
-        self._arrivals = Arrivals()
-        self._wants_room = False
-        self._is_closed = False
-        self._fault: OSError | None = None
         #: Requests that are not answered, or not read on, until what came is taken.
         self._held: tuple[Exchange, ...] = ()
         self._paused: Exchange | None = None
@@ -227,9 +217,6 @@ class HttpSession(Wire):
     def peer_session(self) -> bytes:
         return bytes.fromhex(self.key)
 
-    def send(self, data: bytes | memoryview, /) -> int:
-        return self.send_many((data,))
-
     def send_many(self, buffers: Sequence[bytes | memoryview], /) -> int:
         with self._lock:
             if self._fault is not None:
@@ -244,20 +231,12 @@ class HttpSession(Wire):
             raise BlockingIOError
         return sent
 
-    def receive(self, most: int, /) -> bytes:
-        with self._lock:
-            data = self._arrivals.take(most)
-            self._note_taken(len(data))
-        return data
+    @property
+    def _has_end(self) -> bool:
+        return self._turns.has_end or self._turns.is_end_acked
 
-    def _note_taken(self, count: int) -> None:
-        """So many bytes were taken; if none, that is the end, or nothing is here."""
-        if not count:
-            if self._fault is not None:
-                raise self._fault
-            if not (self._turns.has_end or self._turns.is_end_acked):
-                raise BlockingIOError
-        elif self._arrivals.size <= TURNS_UNTAKEN_BYTES and (self._held or self._paused):
+    def _note_room(self) -> None:
+        if self._arrivals.size <= TURNS_UNTAKEN_BYTES and (self._held or self._paused):
             self._go_on()
 
     def _go_on(self) -> None:
@@ -268,37 +247,6 @@ class HttpSession(Wire):
         if paused is not None:
             paused.resume()
         self._perform()
-
-    def receive_into(self, room: memoryview, /) -> int:
-        with self._lock:
-            count = self._arrivals.take_into(room)
-            self._note_taken(count)
-        return count
-
-    def _is_ready(self, *, to_send: bool) -> bool:
-        turns = self._turns
-        return bool(
-            self._arrivals.size
-            or turns.has_end
-            or self._fault is not None
-            or (to_send and turns.room)
-        )
-
-    def wait(self, timeout_s: float | None, *, to_send: bool) -> None:
-        # A bell rung since the last look makes this return at once; nothing is missed.
-        if not self._is_ready(to_send=to_send):
-            self._arrivals.sleep(timeout_s)
-
-    def wake(self) -> None:
-        self._arrivals.wake()
-
-    def fileno(self) -> int:
-        return -1
-
-    def on_ready(self, call: Callable[[], None] | None) -> None:
-        self._arrivals.when_ready = call
-        if call is not None and self._is_ready(to_send=self._wants_room):
-            call()
 
     def end_output(self) -> bool:
         with self._lock:

@@ -343,7 +343,16 @@ def test_a_poll_that_was_cut_is_made_shorter(
     polling.turns.is_wanted = True
     polling.fail(polling.plan(Kind.POLL), silent_s=cut_after)
     polling.now += 0.05
+    polling.answer(polling.plan(Kind.POLL), NOTHING)
     assert polling.plan(Kind.POLL).wait_s == pytest.approx(waits)
+
+
+def test_a_poll_that_repeats_a_failed_request_is_to_be_answered_at_once(polling: Scene) -> None:
+    # So a server that is frozen is given up sooner (P9).
+    polling.turns.is_wanted = True
+    polling.fail(polling.plan(Kind.POLL))
+    polling.now += 0.05
+    assert polling.plan(Kind.POLL).wait_s == 0.0
 
 
 def test_a_way_that_cuts_after_20_seconds_just_works(polling: Scene) -> None:
@@ -367,6 +376,7 @@ def test_a_poll_that_was_cut_soon_was_not_cut_for_its_length(polling: Scene) -> 
     polling.turns.is_wanted = True
     polling.fail(polling.plan(Kind.POLL), silent_s=0.9)
     polling.now += 0.05
+    polling.answer(polling.plan(Kind.POLL), NOTHING)
     assert polling.plan(Kind.POLL).wait_s == POLL_S
 
 
@@ -383,6 +393,7 @@ def test_a_stream_that_was_cut_in_its_silence_is_not_opened_again(streaming: Sce
     streaming.fail(next(_under_way(streaming)), silent_s=10.0)
     streaming.now += 0.05
     streaming.turns.is_wanted = True
+    streaming.answer(streaming.plan(Kind.POLL), NOTHING)
     assert streaming.plan(Kind.POLL).wait_s == pytest.approx(7.0)
 
 
