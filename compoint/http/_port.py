@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import socket
 import threading
 from dataclasses import dataclass
@@ -13,13 +11,12 @@ import h11
 
 from compoint.address import ComPointAddress
 from compoint.deadline import clock
+from compoint.drive.listening import ListeningSocket
 from compoint.drive.pump import Pump
-from compoint.errors import BusyError, ConnectError, Phase
 from compoint.http._exchange import Endpoint, problem
 from compoint.http._heads import whole_answer
 from compoint.http._served import HttpConnection
 from compoint.limits import (
-    BACKLOG,
     HTTP_BODY_RATE,
     HTTP_BODY_S,
     HTTP_CLOSE_S,
@@ -107,12 +104,9 @@ class HttpPort:
         self._is_closed = False
         self._cut_at = 0.0
         self._is_sweeping = False
-        self._socket = _listening_socket(address)
-        # When the process has no descriptor left, peers are turned away with this one;
-        # left in line, they would keep the pump awake for ever.
-        self._spare = _spare()
+        self._socket = ListeningSocket(address)
         #: Where it listens; a port of 0 has been replaced by the one taken.
-        self.address = address.with_port(self._socket.getsockname()[1])
+        self.address = self._socket.address
         pump.watch_descriptor(self._socket.fileno(), self._accept_some, output=False)
 
     def close(self) -> None:
@@ -127,7 +121,6 @@ class HttpPort:
             self._is_closed = True
             self.pump.forget_descriptor(self._socket.fileno())
             self._socket.close()
-            self._close_spare()
             self._cut_at = clock() + self.bounds.close_s
             connections = list(self._connections)
         for connection in connections:
@@ -138,7 +131,6 @@ class HttpPort:
         # No lock: a thread that does not exist here may hold it.
         self._is_closed = True
         self._socket.close()
-        self._close_spare()
         for connection in self._connections:
             connection.close_copy()
         self._connections.clear()
@@ -146,9 +138,8 @@ class HttpPort:
     def statistics(self) -> PortStatistics:
         """What has happened so far."""
         with self._lock:
-            return PortStatistics(
-                len(self._connections), self.requests, self._refused, self._broken
-            )  # fmt: skip
+            refused = self._refused + self._socket.turned_away
+            return PortStatistics(len(self._connections), self.requests, refused, self._broken)
 
     # --- for its connections ------------------------------------------------------------
 
@@ -170,13 +161,10 @@ class HttpPort:
             with self._lock:
                 if self._is_closed:
                     return
-                try:
-                    sock, name = self._socket.accept()
-                except OSError as fault:
-                    if fault.errno in {errno.EMFILE, errno.ENFILE}:
-                        self._turn_away()
-                    return  # else nobody is there, or is gone again
-                connection = self._welcome(sock, name)
+                visitor = self._socket.accept()
+                if visitor is None:
+                    return
+                connection = self._welcome(*visitor)
             if connection is not None:
                 connection.listen()
 
@@ -208,20 +196,6 @@ class HttpPort:
             except OSError:
                 pass  # it is gone, or has asked nothing yet
 
-    def _turn_away(self) -> None:
-        self._refused += 1
-        self._close_spare()
-        try:
-            self._socket.accept()[0].close()
-        except OSError:
-            pass  # gone again, or another thread was faster; the next look tries again
-        self._spare = _spare()
-
-    def _close_spare(self) -> None:
-        spare, self._spare = self._spare, -1
-        if spare >= 0:
-            os.close(spare)
-
     def _sweep(self) -> float | None:
         now = clock()
         with self._lock:
@@ -236,54 +210,6 @@ class HttpPort:
             else:
                 connection.on_time(now)
         return now + self.bounds.sweep_s
-
-
-def _spare() -> int:
-    try:
-        return os.open(os.devnull, os.O_RDONLY)
-    except OSError:
-        return -1
-
-
-def _listening_socket(address: ComPointAddress) -> socket.socket:
-    # Without a host only this machine is served: leaving it must be asked for.
-    host = address.host or "127.0.0.1"
-    point = str(address)
-    try:
-        family, kind, protocol, _, name = socket.getaddrinfo(
-            host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except socket.gaierror as fault:
-        raise ConnectError(
-            f"the interface {host!r} is not known ({fault.strerror})", point=point,
-            phase=Phase.RESOLVE, hint="name an address of this machine",
-        ) from fault  # fmt: skip
-    try:
-        sock = socket.socket(family, kind, protocol)
-    except OSError as fault:
-        raise _cannot_listen(fault, point) from fault
-    try:
-        if os.name == "posix":
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(name)
-        sock.listen(BACKLOG)
-        sock.setblocking(False)
-    except OSError as fault:
-        sock.close()
-        raise _cannot_listen(fault, point) from fault
-    return sock
-
-
-def _cannot_listen(fault: OSError, point: str) -> Exception:
-    if fault.errno == errno.EADDRINUSE:
-        return BusyError(
-            "another program listens at this port", point=point, phase=Phase.OPEN,
-            hint="stop it or take another port (0: any free one)",
-        )  # fmt: skip
-    return ConnectError(
-        f"cannot listen here ({fault.strerror})", point=point, phase=Phase.OPEN,
-        hint="name an address of this machine and a port you may use",
-    )  # fmt: skip
 
 
 def _busy_answer() -> bytes:

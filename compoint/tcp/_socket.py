@@ -13,10 +13,10 @@ from typing import Any, Final
 from compoint.address import ComPointAddress
 from compoint.deadline import Deadline
 from compoint.drive.lifetime import lifetime
+from compoint.drive.listening import ListeningSocket
 from compoint.drive.pump import Bell
 from compoint.drive.wire import Listener, Opener, Wire
-from compoint.errors import BusyError, ClosedError, ConnectError, Phase, PointTimeout
-from compoint.limits import BACKLOG
+from compoint.errors import ClosedError, ConnectError, Phase, PointTimeout
 
 __all__ = ["SocketWire", "TcpListener", "TcpOpener"]
 
@@ -127,46 +127,21 @@ class SocketWire(Wire):
 
 
 class TcpListener(Listener):
-    """A listening socket.
+    """A listening socket."""
 
-    It keeps a spare descriptor. When the process has no other left, the visitors in line
-    are turned away with it; left where they are, they would keep the pump awake for ever.
-    """
-
-    def __init__(self, sock: socket.socket, address: ComPointAddress) -> None:
-        self._socket = sock
-        self._fd = sock.fileno()
-        self._spare = os.open(os.devnull, os.O_RDONLY)
-        self.address = address
+    def __init__(self, address: ComPointAddress) -> None:
+        self._socket = ListeningSocket(address)
+        self.address = self._socket.address
 
     def accept(self) -> Wire | None:
-        try:
-            sock, name = self._socket.accept()
-        except OSError as fault:
-            if fault.errno in {errno.EMFILE, errno.ENFILE}:
-                self._turn_away()
-            # Else nobody is there, or is gone again.
-            return None
-        return _wire_of(sock, name)
-
-    def _turn_away(self) -> None:
-        spare, self._spare = self._spare, -1
-        try:
-            if spare >= 0:
-                os.close(spare)
-            self._socket.accept()[0].close()
-            self._spare = os.open(os.devnull, os.O_RDONLY)
-        except OSError:
-            pass  # gone again, or another thread was faster; the next look tries again
+        visitor = self._socket.accept()
+        return None if visitor is None else _wire_of(*visitor)
 
     def fileno(self) -> int:
-        return self._fd
+        return self._socket.fileno()
 
     def close(self) -> None:
         self._socket.close()
-        spare, self._spare = self._spare, -1
-        if spare >= 0:
-            os.close(spare)
 
 
 def _wire_of(sock: socket.socket, name: tuple[str, int]) -> SocketWire:
@@ -218,32 +193,7 @@ class TcpOpener(Opener):
         ) from faults[0]  # fmt: skip
 
     def listen(self, address: ComPointAddress) -> Listener:
-        # Without a host only this machine is served: leaving it must be asked for.
-        host = address.host or "127.0.0.1"
-        point = str(address)
-        try:
-            family, kind, protocol, _, name = socket.getaddrinfo(
-                host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )[0]
-        except socket.gaierror as fault:
-            raise ConnectError(
-                f"the interface {host!r} is not known ({fault.strerror})", point=point,
-                phase=Phase.RESOLVE, hint="name an address of this machine",
-            ) from fault  # fmt: skip
-        try:
-            sock = socket.socket(family, kind, protocol)
-        except OSError as fault:
-            raise _cannot_listen(fault, point) from fault
-        try:
-            if os.name == "posix":
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind(name)
-            sock.listen(BACKLOG)
-            sock.setblocking(False)
-            return TcpListener(sock, address.with_port(sock.getsockname()[1]))
-        except OSError as fault:
-            sock.close()
-            raise _cannot_listen(fault, point) from fault
+        return TcpListener(address)
 
 
 def _numeric(host: str, port: int) -> list[Any]:
@@ -290,15 +240,3 @@ def _hint(faults: list[OSError]) -> str:
     if any(fault.errno == errno.ECONNREFUSED for fault in faults):
         return "is the server started, and is this its port?"
     return "check host, port and network"
-
-
-def _cannot_listen(fault: OSError, point: str) -> Exception:
-    if fault.errno == errno.EADDRINUSE:
-        return BusyError(
-            "another program listens at this port", point=point, phase=Phase.OPEN,
-            hint="stop it or take another port (0: any free one)",
-        )  # fmt: skip
-    return ConnectError(
-        f"cannot listen here ({fault.strerror})", point=point, phase=Phase.OPEN,
-        hint="name an address of this machine and a port you may use",
-    )  # fmt: skip
