@@ -81,7 +81,8 @@ def read_request(http: h11.Connection, head: bytes, peer: str, *, is_loopback: b
         query=_decoded_query(query) if query else _NO_FIELDS,
         headers=headers,
         peer=peer,
-        is_local=is_loopback and _PROXIED.isdisjoint(headers),
+        # nginx, as it is installed, shows nothing of itself but HTTP/1.0.
+        is_local=is_loopback and event.http_version == b"1.1" and _PROXIED.isdisjoint(headers),
     )
 
 

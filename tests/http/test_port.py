@@ -85,6 +85,14 @@ def test_who_comes_through_a_proxy_is_not_local() -> None:
         assert not scene.desk.visit().request.is_local
 
 
+def test_who_comes_through_a_proxy_that_shows_nothing_but_its_version_is_not_local() -> None:
+    # nginx as it is installed asks by HTTP/1.0 and adds no header.
+    with serving() as scene, scene.peer() as peer:
+        peer.say(b"GET / HTTP/1.0\r\nHost: here\r\n\r\n")
+        peer.hear_end()
+        assert not scene.desk.visit().request.is_local
+
+
 @pytest.mark.parametrize(
     ("target", "path", "host"),
     [
