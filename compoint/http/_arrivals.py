@@ -42,9 +42,14 @@ class Arrivals:
         if len(pieces) == 1 and not self._at and self.size <= most:
             self.drop()
             return pieces[0]
-        data = bytearray(min(most, self.size))
-        self.take_into(memoryview(data))
-        return bytes(data)
+        if pieces and len(pieces[0]) - self._at > most:
+            data = pieces[0][self._at : self._at + most]
+            self._at += most
+            self.size -= most
+            return data
+        room = bytearray(min(most, self.size))
+        self.take_into(memoryview(room))
+        return bytes(room)
 
     def take_into(self, room: memoryview) -> int:
         """Fill `room` with what is here, as far as it goes; how many bytes that were."""
