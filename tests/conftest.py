@@ -20,6 +20,25 @@ if str(ROOT) not in sys.path:
 
 pytest.register_assert_rewrite("compoint.testing.contract")
 
+# Minutes of tests, which `.ci/run` runs with COMPOINT_TESTS=all. Without it the suite is one
+# that nobody minds to run after every change.
+collect_ignore = [
+    "http/gateway",
+    "http/test_asgi.py",
+    "http/test_initiator_ends.py",
+    "http/test_initiator_weather.py",
+    "http/test_middleboxes.py",
+    "http/test_port_crowd.py",
+    "http/test_port_fuzz.py",
+    "http/test_port_times.py",
+    "http/test_turns_fuzz.py",
+    "http/test_wsgi.py",
+    "mail",
+    "ways",
+]
+if os.environ.get("COMPOINT_TESTS") == "all":
+    collect_ignore.clear()
+
 # No `_sempconfig` of the person who runs the tests must have a say in them, neither here
 # nor in the processes that tests start.
 _handle, _path = tempfile.mkstemp(suffix="_sempconfig")
