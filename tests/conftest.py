@@ -23,9 +23,12 @@ pytest.register_assert_rewrite("compoint.testing.contract")
 # Minutes of tests, which `.ci/run` runs with COMPOINT_TESTS=all. Without it the suite is one
 # that nobody minds to run after every change.
 collect_ignore = [
+    "bench",
     "http/gateway",
     "http/test_asgi.py",
     "http/test_initiator_ends.py",
+    "http/test_initiator_proxies.py",
+    "http/test_initiator_tls.py",
     "http/test_initiator_weather.py",
     "http/test_middleboxes.py",
     "http/test_port_crowd.py",

@@ -1,4 +1,4 @@
-"""The suite of promises over HTTP: servers by polls, and channels by streams and polls."""
+"""The suite of promises over HTTP by polls, and channels by streams and by polls."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from test_channels import ChannelMeeting
 
 from compoint.testing import configured
-from compoint.testing.contract import ServerContract
+from compoint.testing.contract import PointContract, ServerContract
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +21,10 @@ class Polling:
     def _polls(self) -> Iterator[None]:
         with configured(http={"streams": "off"}):
             yield
+
+
+class TestPollingPoints(Polling, PointContract):
+    protocol = "http"
 
 
 class TestPollingServers(Polling, ServerContract):
