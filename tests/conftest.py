@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -47,6 +48,10 @@ if os.environ.get("COMPOINT_TESTS") == "all":
 _handle, _path = tempfile.mkstemp(suffix="_sempconfig")
 os.close(_handle)
 os.environ["SEMPCONFIG"] = _path
+
+# A shell that starts the tests in the background lets them ignore Ctrl-C, and all they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Nor must a proxy or a bundle of certificates in their environment.
 for _name in [name for name in os.environ if name.upper().endswith(("_PROXY", "_CA_BUNDLE"))]:
