@@ -273,7 +273,7 @@ class Driver(Sender):
             fault = error
         finally:
             try:
-                lock.acquire(False) or acquire_surely(lock)
+                acquire_surely(lock)
             finally:
                 self._leader_sleeps = False
         if data and room is None:

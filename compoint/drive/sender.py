@@ -170,7 +170,7 @@ class Sender(abc.ABC):
             sent = 0
         finally:
             try:
-                lock.acquire(False) or acquire_surely(lock)
+                acquire_surely(lock)
             finally:
                 self._sending = False
                 if sent < 0:

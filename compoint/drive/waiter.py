@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+from typing import Final
 
 __all__ = ["Waiter", "acquire_surely", "without"]
+
+_WAITING: Final = (True,)
 
 
 class Waiter:
@@ -40,14 +43,16 @@ def without(waiters: tuple[Waiter, ...], waiter: Waiter) -> tuple[Waiter, ...]:
 def acquire_surely(lock: threading.Lock) -> bool:
     """Acquire a lock that a `finally` is going to release.
 
-    A signal handler that raises while `acquire` waits would leave the lock free and the
-    release in the `finally` would fail; so the exception waits until the lock is ours.
+    A signal handler that raises while `acquire` waits would leave the lock free, and the
+    release in the `finally` would fail; so the exception waits until the lock is ours. One
+    that raises right behind `acquire` must not make this acquire again, for ever.
     """
+    held: list[bool] = []
     raised: BaseException | None = None
-    while True:
+    while not held:
         try:
-            lock.acquire()
-            break
+            # Acquired and noted in one step: no handler runs between the two.
+            held.extend(map(lock.acquire, _WAITING))
         except BaseException as error:  # noqa: BLE001 - whatever a signal handler raises
             raised = error
     if raised is not None:
