@@ -53,9 +53,9 @@ class Sender(abc.ABC):
     """The outgoing half of a driver; `Driver` is its only kind."""
 
     __slots__ = (
-        "_leader_sleeps", "_sending", "_sent_at", "_shut_later", "_unsent", "_wrote_last",
-        "connection", "followers", "is_closed", "is_gathering", "is_led", "is_stuffed", "lock",
-        "pump", "wire",
+        "_has_more", "_leader_sleeps", "_sending", "_sent_at", "_shut_later", "_unsent",
+        "_wrote_last", "connection", "followers", "is_closed", "is_gathering", "is_led",
+        "is_stuffed", "lock", "pump", "wire",
     )  # fmt: skip
 
     def __init__(self, wire: Wire, connection: Connection, pump: Pump) -> None:
@@ -78,6 +78,8 @@ class Sender(abc.ABC):
         self._sent_at = 0.0
         self._wrote_last = False
         self._shut_later = False
+        #: Another thread had something to send while one was sending.
+        self._has_more = False
 
     def step(self) -> Step:
         """Surrounds what changes the machine: interrupted there, the connection is cut."""
@@ -111,7 +113,7 @@ class Sender(abc.ABC):
         self._wrote_last = True
         self._unsent = (frame,)
         self._send_once()
-        if self._shut_later:
+        if self._has_more or self._shut_later:
             self.flush()
         self._sent_at = clock()
 
@@ -139,7 +141,10 @@ class Sender(abc.ABC):
     def flush(self) -> None:
         """Send what there is, as far as the wire takes it. Lock held, but not throughout."""
         if self._sending or self.is_closed:
+            # Whoever sends at this moment takes it along.
+            self._has_more = True
             return
+        self._has_more = False
         with self.step():
             while self._unsent or self.connection.has_output:
                 if not self._unsent:
