@@ -42,6 +42,7 @@ collect_ignore = [
     "http/test_turns_fuzz.py",
     "http/test_wsgi.py",
     "mail",
+    "story/test_http_howto.py",
     "ways",
 ]
 if os.environ.get("COMPOINT_TESTS") == "all":
