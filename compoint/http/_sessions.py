@@ -93,30 +93,25 @@ class _SecureConnection(urllib3.connection.HTTPSConnection):
         self.opened.add(self.sock)
 
 
-class _Pool(urllib3.connectionpool.HTTPConnectionPool):
+class _Listed:
+    """A pool whose connections note their sockets."""
+
+    def __init__(self, *args: Any, opened: _Opened, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._opened = opened
+
+    def _new_conn(self) -> Any:
+        connection: Any = super()._new_conn()  # type: ignore[misc]
+        connection.opened = self._opened
+        return connection
+
+
+class _Pool(_Listed, urllib3.connectionpool.HTTPConnectionPool):
     ConnectionCls = _Connection
 
-    def __init__(self, *args: Any, opened: _Opened, **named: Any) -> None:
-        super().__init__(*args, **named)
-        self._opened = opened
 
-    def _new_conn(self) -> Any:
-        connection: Any = super()._new_conn()
-        connection.opened = self._opened
-        return connection
-
-
-class _SecurePool(urllib3.connectionpool.HTTPSConnectionPool):
+class _SecurePool(_Listed, urllib3.connectionpool.HTTPSConnectionPool):
     ConnectionCls = _SecureConnection
-
-    def __init__(self, *args: Any, opened: _Opened, **named: Any) -> None:
-        super().__init__(*args, **named)
-        self._opened = opened
-
-    def _new_conn(self) -> Any:
-        connection: Any = super()._new_conn()
-        connection.opened = self._opened
-        return connection
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
