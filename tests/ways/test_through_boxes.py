@@ -73,6 +73,41 @@ def test_a_file_passes(name: str, upstream: int, tmp_path: Path) -> None:
     assert (into / "a file").read_bytes() == file.read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("name", "carrier"),
+    [
+        ("nginx", "http, streamed answers"),
+        ("nginx that buffers all", "http, polling"),
+        ("haproxy", "http, streamed answers"),
+        ("squid", "http, streaming"),
+    ],
+)
+def test_what_each_box_lets_pass_is_as_the_howto_says(
+    name: str, carrier: str, upstream: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with configured(), BOXES[name](upstream) as box:
+        is_proxy = isinstance(box, Squid)
+        if is_proxy:
+            monkeypatch.setenv("http_proxy", box.url)
+        port = upstream if is_proxy else box.port
+        with (
+            ComManager.com_point(COMPOINT_SERVER, ComPointAddress("http", upstream)) as server,
+            ComManager.com_point(
+                COMPOINT_INITIATOR, ComPointAddress("http", "127.0.0.1", port)
+            ) as initiator,
+            server.accept(timeout=10) as responder,
+        ):
+
+            def has_found_out() -> bool:
+                initiator.write("ping")
+                responder.write(responder.read(timeout=5))
+                initiator.read(timeout=5)
+                return initiator.statistics().carrier == carrier
+
+            eventually(has_found_out, 10)
+        eventually(lambda: not any("courier" in one.name for one in threading.enumerate()), 5)
+
+
 def test_a_silence_that_is_cut_ends_nothing_and_polls_take_over(upstream: int) -> None:
     with configured(), HAProxy(upstream, idle_s=1.5) as box:
         address = ComPointAddress("http", "127.0.0.1", box.port)
