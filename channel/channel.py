@@ -73,21 +73,26 @@ class Channel:
         Raises:
             UsageError: the correlator is no text or too long.
             AddressError, ConfigError, ConnectError, PointTimeout: as `ComManager.com_point`.
+            BusyError: another point of this process has the channel to be resumed.
         """
         check_correlator(correlator)
         chosen = options or _DEFAULTS
         settings = ComManager.settings().point
         deadline = Deadline(settings.connect_timeout_s if timeout is None else timeout)
-        driver, stream = connections.announce(
-            address, correlator, deadline, is_dedicated=chosen.dedicated
-        )
+        is_dedicated = chosen.dedicated or chosen.resume
+        if chosen.resume:
+            driver, stream = connections.resume(address, correlator, deadline)
+        else:
+            driver, stream = connections.announce(
+                address, correlator, deadline, is_dedicated=is_dedicated
+            )
         return ChannelPoint(
             driver,
             stream,
             address,
             "initiator",
             wide_window=settings.wide_window_bytes,
-            is_dedicated=chosen.dedicated,
+            is_dedicated=is_dedicated,
         )
 
     @staticmethod

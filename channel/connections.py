@@ -6,13 +6,13 @@ import threading
 from typing import TYPE_CHECKING
 
 from compoint.core.codes import Code
-from compoint.core.connection import Connection, Happening, Side
+from compoint.core.connection import Happening, Side
 from compoint.core.greeting import Mode
 from compoint.core.stream import Stream
 from compoint.deadline import Deadline, clock
 from compoint.drive.driver import Driver
 from compoint.drive.lifetime import lifetime
-from compoint.drive.reception import drive, greeting_for
+from compoint.drive.reception import drive, machine_for
 from compoint.errors import AddressError, Phase, PointTimeout, RefusedError
 from compoint.limits import CHANNELS_PER_CONNECTION
 from compoint.manager import ComManager
@@ -97,17 +97,32 @@ class SharedConnections:
             if place.driver is None and self._places.get(address) is place:
                 del self._places[address]
 
-    def _connect(self, address: ComPointAddress, deadline: Deadline) -> Driver:
+    def resume(
+        self, address: ComPointAddress, correlator: str, deadline: Deadline
+    ) -> tuple[Driver, Stream]:
+        """The channel that a former process has left, or a new one; alone on its connection."""
+        driver = self._connect(address, deadline, resume=f"channel {correlator}")
+        with driver.lock:
+            for stream in driver.connection.streams.values():
+                if stream.correlator == correlator:
+                    return driver, stream
+            stream = driver.connection.announce(correlator)
+            driver.linger()
+            return driver, stream
+
+    def _connect(self, address: ComPointAddress, deadline: Deadline, *, resume: str = "") -> Driver:
         if address.port == 0:
             raise AddressError(
                 f"{address} has port 0, which only a service point can use",
                 hint="take the port from the service point's address",
             )
         settings = ComManager.settings().point
-        wire = ComManager.opener(address.protocol).connect(address, deadline)
-        ours = greeting_for(settings, Mode.CHANNELS, wire, address.path)
-        greeting_s = min(wire.greeting_s, settings.greeting_timeout_s)
-        connection = Connection(Side.INITIATOR, ours, clock(), greeting_s)
+        opener = ComManager.opener(address.protocol)
+        if resume:
+            wire = opener.resume(address, resume, deadline)
+        else:
+            wire = opener.connect(address, deadline)
+        connection = machine_for(wire, Side.INITIATOR, settings, Mode.CHANNELS, address.path)
         driver = drive(wire, connection, lifetime.pump(), arm=False)
         driver.on_happening = self._on_happening
         with driver.lock:

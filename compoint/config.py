@@ -1,7 +1,6 @@
-"""Settings: the INI file `_sempconfig`, checked as a whole and frozen.
+"""The INI file `_sempconfig`: found, read, checked as a whole, and made into frozen settings.
 
-Each setting is one field below: its key in the file, what it may be, its default and its
-sentence in `sempconfig.example`. Everything else here is driven by those declarations.
+What may be set is declared in `_settings.py`; everything here is driven by that.
 
 The file is the first that exists of: the path given to `load`, $SEMPCONFIG, ./_sempconfig,
 ~/_sempconfig; without any, the defaults hold. A section whose name starts with `x-` belongs
@@ -14,31 +13,23 @@ import configparser
 import difflib
 import os
 import re
-from dataclasses import MISSING, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from compoint.address import ComPointAddress
-from compoint.errors import AddressError, ConfigError, Phase
-from compoint.limits import (
-    BACKLOG,
-    CONNECT_S,
-    EXIT_S,
-    FIRST_CREDIT_BYTES,
-    GIB,
-    GREETING_S,
-    HEARTBEAT_S,
-    HTTP_GIVE_UP_S,
-    IDLE_CONNECTION_S,
-    KIB,
-    MESSAGE_BYTES,
-    MIB,
-    QUEUED_BYTES,
-    QUEUED_CHANNELS,
-    QUEUED_CHANNELS_PER_CONNECTION,
-    QUEUED_S,
-    WIDE_WINDOW_BYTES,
-    WINDOW_BYTES,
+from compoint._kinds import Clash, Kind, Value
+from compoint._mail_settings import mail_clashes
+from compoint._settings import (
+    SECTIONS,
+    SETTINGS,
+    ChannelSettings,
+    HttpSettings,
+    MailSettings,
+    PointSettings,
+    Setting,
+    Settings,
+    point_clashes,
 )
+from compoint.errors import ConfigError, Phase
+from compoint.limits import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,10 +46,6 @@ __all__ = [
     "load",
 ]
 
-_TIB: Final = 1024 * GIB
-_HOUR_S: Final = 3600.0
-_DAY_S: Final = 24 * _HOUR_S
-
 #: A longer file is not a `_sempconfig`; no more than this is read of it.
 _FILE_BYTES: Final = 1 * MIB
 
@@ -66,365 +53,6 @@ _FILE_BYTES: Final = 1 * MIB
 _FAULTS: Final = 50
 
 _FOREIGN: Final = "x-"
-
-_Number = TypeVar("_Number", int, float)
-
-
-# --- what a value may be --------------------------------------------------------------------
-
-
-class Kind(Protocol):
-    """What the value of a setting may be, and how it is read."""
-
-    @property
-    def allowed(self) -> str:
-        """What may be written, for the end of an error."""
-
-    def parse(self, text: str) -> int | float | str | bool:
-        """The value.
-
-        Raises:
-            ValueError: why it is none, to be put behind the text: "is too large".
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class _Size:
-    least: int
-    most: int
-
-    UNITS: ClassVar = {"B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": _TIB}
-    PATTERN: ClassVar = re.compile(r"([0-9]{1,19}) ?(B|KiB|MiB|GiB|TiB)?")
-
-    @property
-    def allowed(self) -> str:
-        return f"a size from {self._named(self.least)} to {self._named(self.most)}, as in 64 KiB"
-
-    def parse(self, text: str) -> int:
-        match = self.PATTERN.fullmatch(text)
-        if match is None:
-            raise ValueError("is not a size (units: B, KiB, MiB, GiB, TiB)")
-        return _within(int(match[1]) * self.UNITS[match[2] or "B"], self.least, self.most)
-
-    def _named(self, size_bytes: int) -> str:
-        unit = next(name for name in reversed(self.UNITS) if not size_bytes % self.UNITS[name])
-        return f"{size_bytes // self.UNITS[unit]} {unit}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Seconds:
-    least: float
-    most: float
-    may_be_off: bool = False
-
-    UNITS: ClassVar = {"s": 1, "min": 60, "h": 3600}
-    PATTERN: ClassVar = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(s|min|h)?")
-
-    @property
-    def allowed(self) -> str:
-        off = "0 for off, or " if self.may_be_off else ""
-        return f"{off}a time from {self.least:g} s to {self._named(self.most)}, as in 1.5 s"
-
-    def parse(self, text: str) -> float:
-        match = self.PATTERN.fullmatch(text)
-        if match is None:
-            raise ValueError("is not a time (units: s, min, h)")
-        time_s = float(match[1]) * self.UNITS[match[2] or "s"]
-        if self.may_be_off and time_s == 0:
-            return 0.0
-        return _within(time_s, self.least, self.most)
-
-    def _named(self, time_s: float) -> str:
-        unit = next(name for name in reversed(self.UNITS) if not time_s % self.UNITS[name])
-        return f"{time_s / self.UNITS[unit]:g} {unit}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Count:
-    least: int
-    most: int
-
-    @property
-    def allowed(self) -> str:
-        return f"a whole number from {self.least} to {self.most}"
-
-    def parse(self, text: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,19}", text):
-            raise ValueError("is not a whole number")
-        return _within(int(text), self.least, self.most)
-
-
-@dataclass(frozen=True, slots=True)
-class _Switch:
-    allowed: ClassVar = "on or off"
-
-    def parse(self, text: str) -> bool:
-        if text not in {"on", "off"}:
-            raise ValueError("is neither on nor off")
-        return text == "on"
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    allowed: ClassVar = "default, or the name of a file that exists"
-
-    def parse(self, text: str) -> str:
-        if text == "default":
-            return ""
-        file = os.path.abspath(os.path.expanduser(text))
-        if not os.path.isfile(file):
-            raise ValueError("is no file")
-        return file
-
-
-@dataclass(frozen=True, slots=True)
-class _Host:
-    """What stands for the host in an address of this protocol."""
-
-    protocol: str
-    allowed: str
-
-    def parse(self, text: str) -> str:
-        try:
-            return ComPointAddress(self.protocol, text, 1).host
-        except AddressError as error:
-            raise ValueError(f"is not right: {error.what}") from None
-
-
-def _within(value: _Number, least: _Number, most: _Number) -> _Number:
-    if value < least:
-        raise ValueError("is too small")
-    if value > most:
-        raise ValueError("is too large")
-    return value
-
-
-# --- the settings ---------------------------------------------------------------------------
-
-
-def _setting(key: str, kind: Kind, sentence: str) -> dict[str, Any]:
-    """The metadata of a field that is a setting."""
-    return {"key": key, "kind": kind, "sentence": sentence}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PointSettings:
-    """Section `[compoint]`: what holds for every ComPoint of the program."""
-
-    max_message_bytes: int = field(
-        default=MESSAGE_BYTES,
-        metadata=_setting(
-            "maxMessage",
-            _Size(FIRST_CREDIT_BYTES, 1 * _TIB),
-            "The largest message this side takes; the writer of a larger one gets TooLargeError.",
-        ),
-    )
-    window_bytes: int = field(
-        default=WINDOW_BYTES,
-        metadata=_setting(
-            "window",
-            _Size(FIRST_CREDIT_BYTES, 1 * GIB),
-            "How much the peer may send ahead of this program's reads.",
-        ),
-    )
-    wide_window_bytes: int = field(
-        default=WIDE_WINDOW_BYTES,
-        metadata=_setting(
-            "wideWindow",
-            _Size(FIRST_CREDIT_BYTES, 16 * GIB),
-            "The window while this program waits in write(); never smaller than window.",
-        ),
-    )
-    connect_timeout_s: float = field(
-        default=CONNECT_S,
-        metadata=_setting(
-            "connectTimeout",
-            _Seconds(0.1, _HOUR_S),
-            "How long reaching a peer may take unless the call says otherwise.",
-        ),
-    )
-    greeting_timeout_s: float = field(
-        default=GREETING_S,
-        metadata=_setting(
-            "greetingTimeout",
-            _Seconds(0.1, _HOUR_S),
-            "How long a new connection may take to say who it is; then it is closed.",
-        ),
-    )
-    exit_timeout_s: float = field(
-        default=EXIT_S,
-        metadata=_setting(
-            "exitTimeout",
-            _Seconds(0, _DAY_S),
-            "How long all points together may take to say goodbye when the program ends.",
-        ),
-    )
-    heartbeat_s: float = field(
-        default=HEARTBEAT_S,
-        metadata=_setting(
-            "heartbeat",
-            _Seconds(0.1, _HOUR_S, may_be_off=True),
-            "How often a silent connection is asked for a sign of life; 0 turns it off.",
-        ),
-    )
-    backlog: int = field(
-        default=BACKLOG,
-        metadata=_setting(
-            "backlog",
-            _Count(1, 65_536),
-            "How many peers may wait to be accepted; the next one is refused.",
-        ),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChannelSettings:
-    """Section `[channel]`: what a service point queues, and the connections channels share."""
-
-    max_queued: int = field(
-        default=QUEUED_CHANNELS,
-        metadata=_setting(
-            "maxQueued",
-            _Count(1, 1_000_000),
-            "How many channels may wait for their responders; the next one is refused.",
-        ),
-    )
-    max_queued_per_connection: int = field(
-        default=QUEUED_CHANNELS_PER_CONNECTION,
-        metadata=_setting(
-            "maxQueuedPerConnection",
-            _Count(1, 1_000_000),
-            "How many of the waiting channels may come from one connection.",
-        ),
-    )
-    max_queued_bytes: int = field(
-        default=QUEUED_BYTES,
-        metadata=_setting(
-            "maxQueuedBytes",
-            _Size(FIRST_CREDIT_BYTES, 16 * GIB),
-            "How much the messages of all waiting channels may hold; what comes then is refused.",
-        ),
-    )
-    max_queued_age_s: float = field(
-        default=QUEUED_S,
-        metadata=_setting(
-            "maxQueuedAge",
-            _Seconds(1, 30 * _DAY_S),
-            "How long a channel waits for its responder; then it is refused.",
-        ),
-    )
-    idle_connection_s: float = field(
-        default=IDLE_CONNECTION_S,
-        metadata=_setting(
-            "idleConnection",
-            _Seconds(0, _DAY_S),
-            "How long a shared connection without channels is kept for the next one.",
-        ),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpSettings:
-    """Section `[http]`: how initiators make their requests, and what servers take."""
-
-    streams: bool = field(
-        default=True,
-        metadata=_setting(
-            "streams",
-            _Switch(),
-            "Whether answers may come piece by piece where the way allows it; off: only polls.",
-        ),
-    )
-    ca_file: str = field(
-        default="",
-        metadata=_setting(
-            "caFile",
-            _File(),
-            "The authorities that vouch for https servers, as PEM; default: those of requests.",
-        ),
-    )
-    give_up_s: float = field(
-        default=HTTP_GIVE_UP_S,
-        metadata=_setting(
-            "giveUp",
-            _Seconds(0.1, _HOUR_S),
-            "How long requests that fail are repeated before the way counts as lost.",
-        ),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MailSettings:
-    """Section `[mail]`: the three that switch the mail transport on, together or not at all."""
-
-    receiver_port: int = field(
-        metadata=_setting(
-            "receiverPort",
-            _Count(1, 65_535),
-            "The port of this machine on which the receiver program tells of new mail.",
-        )
-    )
-    return_address: str = field(
-        metadata=_setting(
-            "returnAddress",
-            _Host("mail", "a mailbox, as in me@example.org"),
-            "The mailbox of this program: the sender of its mails and where answers arrive.",
-        )
-    )
-    mail_host: str = field(
-        metadata=_setting(
-            "mailHost",
-            _Host("smtp", "a host name or IP address, as in smtp.example.org"),
-            "The mail server that takes the mails of this program.",
-        )
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """All settings of a program; `Settings()` holds the defaults."""
-
-    point: PointSettings = PointSettings()
-    channel: ChannelSettings = ChannelSettings()
-    http: HttpSettings = HttpSettings()
-    #: None: the mail transport is not configured.
-    mail: MailSettings | None = None
-    #: The absolute paths of the files that were read; empty if there are only defaults.
-    sources: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One line of the table of all settings, for documentation and checks."""
-
-    section: str
-    key: str
-    #: The name of the attribute in the class of its section.
-    attribute: str
-    kind: Kind
-    #: None: it has none and must be set together with the others of its section.
-    default: int | float | str | None
-    sentence: str
-
-
-_SECTIONS: Final = {
-    "compoint": PointSettings,
-    "channel": ChannelSettings,
-    "http": HttpSettings,
-    "mail": MailSettings,
-}
-
-#: Every setting, in the order of `sempconfig.example`.
-SETTINGS: Final = tuple(
-    Setting(
-        section=section,
-        attribute=declared.name,
-        default=None if declared.default is MISSING else declared.default,
-        **declared.metadata,
-    )
-    for section, settings in _SECTIONS.items()
-    for declared in fields(settings)
-)
 
 
 def load(path: str | os.PathLike[str] | None = None) -> Settings:
@@ -442,7 +70,6 @@ def load(path: str | os.PathLike[str] | None = None) -> Settings:
         return Settings()
     faults = _Faults(file)
     values = _values(_parsed(_text_of(file), faults), faults)
-    _check_together(values, faults)
     faults.end()
     return Settings(
         point=PointSettings(**values["compoint"]),
@@ -587,22 +214,20 @@ def _repair(lines: list[str], error: configparser.Error, faults: _Faults) -> Non
 
 
 def _values(ini: _Ini, faults: _Faults) -> dict[str, dict[str, Any]]:
-    """For each section the values that are set and right, by attribute."""
-    values: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
+    """For each section the values that are set and right, by attribute; none if it is off."""
+    values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for section in ini.sections():
-        if section in _SECTIONS:
-            values[section] = _section_values(section, ini.items(section), faults)
+        if section in SECTIONS:
+            values[section] = _section_values(section, dict(ini.items(section)), faults)
         elif not section.startswith(_FOREIGN):
-            faults.add(f"[{section[:80]}]", "is no section", _suggestion(section, _SECTIONS))
+            faults.add(f"[{section[:80]}]", "is no section", _suggestion(section, SECTIONS))
     return values
 
 
-def _section_values(
-    section: str, items: Iterable[tuple[str, str]], faults: _Faults
-) -> dict[str, Any]:
+def _section_values(section: str, given: dict[str, str], faults: _Faults) -> dict[str, Any]:
     known = {setting.key: setting for setting in SETTINGS if setting.section == section}
     values: dict[str, Any] = {}
-    given = dict(items)
+    wrong: set[str] = set()
     for key, text in given.items():
         where = f"[{section}] {key[:80]}"
         if key not in known:
@@ -612,20 +237,37 @@ def _section_values(
         try:
             values[setting.attribute] = _value(setting.kind, text)
         except ValueError as error:
+            wrong.add(key)
             faults.add(where, str(error), f"allowed is {setting.kind.allowed}")
-    missing = [
-        key for key, setting in known.items() if setting.default is None and key not in given
-    ]
-    if given and missing:
+    required = {key: setting.attribute for key, setting in known.items() if setting.default is None}
+    missing = [key for key in required if key not in given]
+    if missing and len(missing) == len(required):
+        return {}
+    if missing:
         faults.add(
             f"[{section}]",
             f"{', '.join(missing)} missing",
-            f"set all of {', '.join(known)}, or none",
+            f"set all of {', '.join(required)}, or none",
         )
+    for clash in _clashes(section, dict.fromkeys(required.values()) | values):
+        # What is wrong by itself has its fault already.
+        if wrong.isdisjoint(clash.keys):
+            faults.add(f"[{section}] {clash.keys[0]}", clash.why, clash.instead)
     return values
 
 
-def _value(kind: Kind, text: str) -> int | float | str:
+def _clashes(section: str, values: dict[str, Any]) -> Iterable[Clash]:
+    """What does not go together; the settings without a default have no part in it."""
+    match section:
+        case "compoint":
+            return point_clashes(PointSettings(**values))
+        case "mail":
+            return mail_clashes(MailSettings(**values))
+        case _:
+            return ()
+
+
+def _value(kind: Kind, text: str) -> Value:
     if not text:
         raise ValueError("is empty")
     if "\n" in text:
@@ -637,20 +279,10 @@ def _value(kind: Kind, text: str) -> int | float | str:
         raise ValueError(f"{_shown(text)} {error}{comment}") from None
 
 
-def _check_together(values: dict[str, dict[str, Any]], faults: _Faults) -> None:
-    point = PointSettings(**values["compoint"])
-    if point.wide_window_bytes < point.window_bytes:
-        faults.add(
-            "[compoint] wideWindow",
-            f"{point.wide_window_bytes} bytes are less than window, {point.window_bytes} bytes",
-            "allowed is at least as much as window",
-        )
-
-
 def _place_of(key: str) -> str:
     """Where a setting belongs that stands in the wrong section."""
-    sections = [setting.section for setting in SETTINGS if setting.key == key]
-    return f"it belongs to [{sections[0]}]" if sections else ""
+    sections = [f"[{setting.section}]" for setting in SETTINGS if setting.key == key]
+    return f"it belongs to {' or '.join(sections)}" if sections else ""
 
 
 def _suggestion(word: str, known: Iterable[str]) -> str:

@@ -100,6 +100,7 @@ class ComManager:
         address: ComPointAddress,
         *,
         timeout: float | None = ...,
+        resume: str = ...,
     ) -> ComPoint: ...
 
     @overload
@@ -114,25 +115,41 @@ class ComManager:
 
     @classmethod
     def com_point(
-        cls, kind: ComPointKind, address: ComPointAddress, *, timeout: float | None = None
+        cls,
+        kind: ComPointKind,
+        address: ComPointAddress,
+        *,
+        timeout: float | None = None,
+        resume: str = "",
     ) -> ComPoint | ServerComPoint:
         """Open a ComPoint of the kind COMPOINT_INITIATOR or COMPOINT_SERVER.
 
         An initiator's way to the peer is opened within `timeout` seconds (None: the
         setting `connectTimeout`). A server only listens; it never waits here.
 
+        `resume` is a name for this conversation of an initiator, by which a later process of
+        the same mailbox takes it up again when this one is killed: behind the last message
+        written, and before the first that no `read` has returned (see `statistics`). Only
+        mail keeps conversations; over other transports, and when there is none of this name
+        with this address, a new one begins.
+
         Raises:
             AddressError: the protocol is unknown, or the address lacks what it needs.
             ConfigError: the transport is not configured, or `_sempconfig` has faults.
             ConnectError: the peer was not reached, or the address cannot be used here.
-            BusyError: another program serves this address.
+            BusyError: another program serves this address; or another point has the
+                conversation named by `resume`.
             PointTimeout: the peer was not reached in time.
+            UsageError: `resume` for a server, which is given what was left at its address
+                without asking.
         """
         from compoint.drive.plain import PlainServer, open_plain  # noqa: PLC0415 - light import
 
         opener = cls.opener(address.protocol)
         settings = cls.settings().point
         if kind is ComPointKind.SERVER:
+            if resume:
+                raise UsageError("only an initiator resumes", hint="leave `resume` out")
             return PlainServer(opener, address, settings)
         if kind is not ComPointKind.INITIATOR:
             raise UsageError(
@@ -140,7 +157,8 @@ class ComManager:
             )
         _check_reachable(address)
         deadline = Deadline(settings.connect_timeout_s if timeout is None else timeout)
-        return open_plain(opener, address, settings, deadline)
+        name = f"plain {resume}" if resume else ""
+        return open_plain(opener, address, settings, deadline, resume=name)
 
     @classmethod
     def opener(cls, protocol: str) -> Opener:

@@ -1,35 +1,36 @@
-"""The door of the mail transport, which is not built yet: it only says so."""
+"""The mail transport: ComPoints whose bytes travel in e-mail.
+
+Everything is loaded on first use: the receiver program starts for every single mail, and
+what it does not need would be its latency.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
-
-from compoint.drive.wire import Opener
-from compoint.errors import ConfigError, Phase
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from compoint.address import ComPointAddress
-    from compoint.config import Settings
-    from compoint.deadline import Deadline
+    from typing import Any
 
-__all__ = ["MailOpener"]
+    from mail._opener import MailOpener
+    from mail.receiver import ComPointMailReceiver
 
+_ROOM_OF = {
+    "ComPointMailReceiver": "mail.receiver",
+    "MailOpener": "mail._opener",
+}
 
-class MailOpener(Opener):
-    """`mail:user@host:port`, some day. Until then it reports that it is not configured."""
-
-    def initialise(self, settings: Settings) -> str:
-        return "this release has no mail transport yet; use tcp"
-
-    def connect(self, address: ComPointAddress, deadline: Deadline) -> NoReturn:
-        raise _not_configured(address)
-
-    def listen(self, address: ComPointAddress) -> NoReturn:
-        raise _not_configured(address)
+__all__ = ["ComPointMailReceiver", "MailOpener"]
 
 
-def _not_configured(address: ComPointAddress) -> ConfigError:
-    return ConfigError(
-        "this release has no mail transport yet", point=str(address), phase=Phase.CONFIGURE,
-        hint="use tcp",
-    )  # fmt: skip
+def __getattr__(name: str) -> Any:
+    room = _ROOM_OF.get(name)
+    if room is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib  # noqa: PLC0415 - the receiver program does not come by here
+
+    value = getattr(importlib.import_module(room), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -60,6 +60,11 @@ class Conversation(KeptConversation):
         return 0 if self.ending else self._out.room
 
     @property
+    def is_unheard(self) -> bool:
+        """No mail of this side's has been submitted: nobody else can know of it."""
+        return self.is_initiator and not self._out.on_the_way
+
+    @property
     def received(self) -> int:
         """How many bytes of the peer's have come in order."""
         return self._in.received
@@ -92,6 +97,13 @@ class Conversation(KeptConversation):
         self._said_rows.append(row)
         self._expect(at)
         return len(row.body)
+
+    def say_whole(self, data: bytes, at: Moment) -> None:
+        """Say all of this, for a caller who stops when there is no room left."""
+        row = None if self.ending else self._out.say(data, is_whole=True)
+        if row is not None:
+            self._said_rows.append(row)
+            self._expect(at)
 
     def say_end(self, at: Moment) -> None:
         """Nothing more will be said."""

@@ -91,10 +91,10 @@ class Outgoing:
         """The peer has everything."""
         return self.confirmed == self.total
 
-    def say(self, data: bytes) -> Said | None:
-        """Say as much of this as there is room for; the row that was added."""
-        data = data[: self.room]
-        if not data:
+    def say(self, data: bytes, *, is_whole: bool = False) -> Said | None:
+        """Say as much of this as there is room for, or all of it; the row that was added."""
+        data = data if is_whole else data[: self.room]
+        if not data or self.is_ended:
             return None
         row = Said(self.said, data)
         self.keep(row)

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["ReceiverConfig"]
+__all__ = ["ReceiverConfig", "home_folder", "whole_path"]
 
 #: Where the drop box is unless `spool` says something else.
 DEFAULT_SPOOL: Final = "~/.compoint/mail"
@@ -30,7 +30,7 @@ class ReceiverConfig:
             ValueError: it cannot be read, or mail is not set up there; the text is for
                 people and names no path.
         """
-        home = _home()
+        home = home_folder()
         text = _text(path or os.environ.get("SEMPCONFIG") or os.path.join(home, "_sempconfig"))
         # As in compoint.config: keys as written, no [DEFAULT], no interpolation.
         ini = configparser.RawConfigParser(default_section="\n", empty_lines_in_values=False)
@@ -40,10 +40,15 @@ class ReceiverConfig:
         except configparser.Error:
             raise ValueError("the configuration is not one") from None
         self.port: Final = _port(ini.get("mail", "receiverPort", fallback=""))
-        self.spool: Final = _folder(ini.get("mail", "spool", fallback=DEFAULT_SPOOL), home)
+        self.spool: Final = whole_path(ini.get("mail", "spool", fallback=DEFAULT_SPOOL), home)
 
 
-def _home() -> str:
+def home_folder() -> str:
+    """That of the process' user; not $HOME, which mail systems leave out.
+
+    Raises:
+        ValueError: the user has none.
+    """
     try:
         return pwd.getpwuid(os.geteuid()).pw_dir
     except KeyError:
@@ -70,7 +75,12 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _folder(text: str, home: str) -> str:
+def whole_path(text: str, home: str) -> str:
+    """The path of a folder that is written whole, or from `~` on.
+
+    Raises:
+        ValueError: it is not.
+    """
     folder = home + text[1:] if text == "~" or text.startswith("~/") else text
     if not os.path.isabs(folder):
         raise ValueError("spool is not the whole path of a folder")

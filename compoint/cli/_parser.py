@@ -22,6 +22,8 @@ ROOMS: Final = {
     "receive": "compoint.cli._receive",
     "talk": "compoint.cli._talk",
     "status": "compoint.cli._status",
+    "mail install": "compoint.cli._mail_install",
+    "mail status": "compoint.cli._mail_status",
 }
 
 _EXIT_CODES: Final = """\
@@ -52,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     _add_receive(_command(commands, "receive", "wait for `compoint send` and store its files"))
     _add_talk(_command(commands, "talk", "type lines to a peer and see its lines"))
     _add_status(_command(commands, "status", "show who is queued and who waits"))
+    _add_mail(_command(commands, "mail", "set the mail transport up and look into it"))
     return top
 
 
@@ -118,6 +121,26 @@ def _add_talk(command: argparse.ArgumentParser) -> None:
 
 def _add_status(command: argparse.ArgumentParser) -> None:
     _add_address(command, "a service point on this machine")
+    _add_json(command)
+
+
+def _add_mail(command: argparse.ArgumentParser) -> None:
+    commands = command.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    install = _command(commands, "install", "tell mail readers and systems of our mails")
+    install.set_defaults(command="mail install")
+    either = install.add_mutually_exclusive_group()
+    either.add_argument(
+        "--show", action="store_true", help="only print what would be written, and what to copy"
+    )
+    either.add_argument(
+        "--remove", action="store_true", help="take the line out of ~/.mailcap again"
+    )
+    status = _command(commands, "status", "show the conversations of the mailbox and what waits")
+    status.set_defaults(command="mail status")
+    _add_json(status)
+
+
+def _add_json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 

@@ -40,8 +40,8 @@ class Arrivals(Lives):
 
     __slots__ = ("_filling", "_reader")
 
-    def __init__(self, side: Side, ours: Greeting) -> None:
-        super().__init__(side, ours)
+    def __init__(self, side: Side, ours: Greeting, *, is_kept: bool) -> None:
+        super().__init__(side, ours, is_kept=is_kept)
         self._reader = FrameReader()
         #: The stream whose large message the reader's pieces belong to.
         self._filling: Stream | None = None

@@ -33,8 +33,8 @@ class Handshake(Incoming):
 
     __slots__ = ("_early", "_heartbeat_s", "asking", "peer")
 
-    def __init__(self, side: Side, ours: Greeting, now: float) -> None:
-        super().__init__(side, ours, now)
+    def __init__(self, side: Side, ours: Greeting, now: float, *, is_kept: bool) -> None:
+        super().__init__(side, ours, now, is_kept=is_kept)
         #: The peer's greeting, once it is here and (for a responder) welcomed.
         self.peer: Greeting | None = None
         #: A responder's view of a greeting it has not answered yet.

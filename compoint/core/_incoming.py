@@ -43,8 +43,8 @@ class Incoming(Arrivals):
 
     __slots__ = ("_frames_in", "_pinged", "bytes_in", "heard_at")
 
-    def __init__(self, side: Side, ours: Greeting, now: float) -> None:
-        super().__init__(side, ours)
+    def __init__(self, side: Side, ours: Greeting, now: float, *, is_kept: bool) -> None:
+        super().__init__(side, ours, is_kept=is_kept)
         #: When the peer was last heard, and how many bytes it has sent.
         self.heard_at = now
         self.bytes_in = 0
@@ -214,7 +214,7 @@ class Incoming(Arrivals):
 
     def _queue_announced(self, number: int, payload: bytes) -> None:
         (out_limit,) = _U64.unpack_from(payload)
-        stream = Stream(number, out_limit, FIRST_CREDIT_BYTES)
+        stream = Stream(number, out_limit, FIRST_CREDIT_BYTES, is_kept=self.is_kept)
         stream.correlator = payload[_U64.size :].decode()
         stream.is_claimed = False
         self._highest = number

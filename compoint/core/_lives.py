@@ -59,11 +59,16 @@ Event = tuple[Happening, Stream | None]
 class Lives(Outgoing):
     """The streams of one connection."""
 
-    __slots__ = ("_channels", "_highest", "_lone", "events", "is_leaving", "ours", "plain", "side")
+    __slots__ = (
+        "_channels", "_highest", "_lone", "events", "is_kept", "is_leaving", "ours", "plain",
+        "side",
+    )  # fmt: skip
 
-    def __init__(self, side: Side, ours: Greeting) -> None:
+    def __init__(self, side: Side, ours: Greeting, *, is_kept: bool) -> None:
         super().__init__()
         self.side = side
+        #: A later process shall be able to go on with it: see `compoint.core.keeping`.
+        self.is_kept = is_kept
         self.ours = ours
         #: The one stream of a plain ComPoint; None on a connection of channels.
         self.plain: Stream | None = None
@@ -106,7 +111,8 @@ class Lives(Outgoing):
         if self._highest == 0xFFFF_FFFF:
             raise OverflowError("a connection has no more than 4294967295 channels in its life")
         self._highest += 1
-        stream = Stream(self._highest, FIRST_CREDIT_BYTES, self.ours.window)
+        window = self.ours.window
+        stream = Stream(self._highest, FIRST_CREDIT_BYTES, window, is_kept=self.is_kept)
         stream.is_claimed = False
         stream.correlator = correlator
         self._channels[stream.number] = stream
@@ -117,17 +123,20 @@ class Lives(Outgoing):
 
     def claim(self, stream: Stream) -> None:
         """A responder is here for a queued channel."""
+        # One of a former process may have been here before: then the peer was told.
+        kind = Kind.CREDIT if stream.is_claimed else Kind.CLAIM
         stream.is_claimed = True
         stream.window = self.ours.window
-        stream.note_grant(stream.due_limit())
-        self._say(stream, Kind.CLAIM, _U64.pack(stream.in_limit))
+        stream.note_grant(max(stream.in_limit, stream.due_limit()))
+        self._say(stream, kind, _U64.pack(stream.in_limit))
 
     def _open(self, mode: Mode, out_limit: int) -> None:
         """The initiator wants this; it takes so much at first."""
         if mode is Mode.CHANNELS:
             self._channels = {}
         else:
-            self.plain = self._lone = Stream(PLAIN, out_limit, self.ours.window)
+            stream = Stream(PLAIN, out_limit, self.ours.window, is_kept=self.is_kept)
+            self.plain = self._lone = stream
             self._highest = PLAIN
 
     # --- endings by this side -----------------------------------------------------------

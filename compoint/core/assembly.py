@@ -55,6 +55,12 @@ class Assembly:
         self._view[self.position : end] = piece
         self.position = end
 
+    def since(self, start: int) -> bytes:
+        """A copy of what came behind the first `start` bytes."""
+        if self._view is None:
+            return self._store.getvalue()[start : self.position]
+        return bytes(self._view[start : self.position])
+
     def took(self, count: int) -> None:
         """Note that `count` bytes have been put into `room()`."""
         self.position += count

@@ -26,8 +26,9 @@ See docs/PROTOCOL.md.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compoint.core._handshake import Handshake
 from compoint.core._lives import Event, Happening, Side
@@ -66,9 +67,15 @@ class Connection(Handshake):
     __slots__ = ("_greet_by", "_greeting_s")
 
     def __init__(
-        self, side: Side, ours: Greeting, now: float, greeting_s: float = GREETING_S
+        self,
+        side: Side,
+        ours: Greeting,
+        now: float,
+        greeting_s: float = GREETING_S,
+        *,
+        is_kept: bool = False,
     ) -> None:
-        super().__init__(side, ours, now)
+        super().__init__(side, ours, now, is_kept=is_kept)
         self._greeting_s = greeting_s
         self._greet_by = now + greeting_s
 
@@ -112,7 +119,7 @@ class Connection(Handshake):
         if self.ending is not None:
             return None
         if self.peer is None:
-            return self._greet_by
+            return self._greet_by if self._greet_by < math.inf else None
         if not self._heartbeat_s:
             return None
         return self.heard_at + self._heartbeat_s * (self._pinged + 1)
@@ -131,6 +138,26 @@ class Connection(Handshake):
             silence_s = now - self.heard_at
             text = f"no sign of life from the peer for {silence_s:.3g} s"
             self._finish(Ending(How.CUT, Code.SILENT, text))
+
+    # --- keeping ------------------------------------------------------------------------
+
+    def kept_row(self) -> tuple[dict[str, Any], int]:
+        """What `compoint.core.keeping` keeps of the connection itself, and how many of the
+        peer's bytes are part of that: not those of a frame that is not all here."""
+        filling = self._filling
+        row = {
+            "mode": self.ours.mode,
+            "ours": self.ours.encode().hex(),
+            "peer": self.peer.encode().hex() if self.peer else None,
+            "asking": self.asking.encode().hex() if self.asking else None,
+            "highest": self._highest,
+            "is_leaving": self.is_leaving,
+            "ending": self.ending,
+            "left": self._reader.left,
+            "filling": filling.number if filling is not None else 0,
+        }
+        waiting = len(self._early) + self._reader.waiting
+        return row, self.bytes_in - waiting
 
     # --- looking ------------------------------------------------------------------------
 

@@ -95,6 +95,11 @@ class FrameReader:
         return not self.left and self._position >= len(self._data)
 
     @property
+    def waiting(self) -> int:
+        """How many bytes wait here for the rest of their frame."""
+        return len(self._data) - self._position
+
+    @property
     def is_empty(self) -> bool:
         """No byte is waiting here: what comes next may bypass the reader (see `bypass`)."""
         return self._position >= len(self._data)

@@ -50,6 +50,7 @@ class Stream:
         "in_limit",
         "inbox",
         "is_claimed",
+        "is_kept",
         "is_open",
         "is_touched",
         "is_writing",
@@ -67,8 +68,10 @@ class Stream:
         "written",
     )
 
-    def __init__(self, number: int, out_limit: int, window: int) -> None:
+    def __init__(self, number: int, out_limit: int, window: int, *, is_kept: bool = False) -> None:
         self.number = number
+        #: What is read of it is to be kept, each time: see `compoint.core.keeping`.
+        self.is_kept = is_kept
         #: Both sides may still talk: nobody has said goodbye and nothing is broken.
         self.is_open = True
         #: Why the peer's direction is over; the first cause is kept.
@@ -112,7 +115,7 @@ class Stream:
         # The two counts of what the program has taken are written by the one reader only.
         self.taken = 0
         self.taken_cost = 0
-        self.grant_at = window // 2
+        self.grant_at = 0 if is_kept else window // 2
 
     def put(self, items: Iterable[Item]) -> None:
         """Messages have arrived."""
@@ -155,4 +158,5 @@ class Stream:
     def note_grant(self, limit: int) -> None:
         """The peer is told `limit`; the next grant is worth a look at `grant_at` taken."""
         self.in_limit = limit
-        self.grant_at = limit - self.dropped_cost - self.window // 2
+        if not self.is_kept:
+            self.grant_at = limit - self.dropped_cost - self.window // 2

@@ -148,6 +148,14 @@ class Driver(Sender):
             if not self.is_led:
                 self._pass_lead()
 
+    def note_read(self) -> bool:
+        """A message was taken by the program, and more may be allowed to the peer. Lock held.
+
+        False: the message must not be given to the program after all.
+        """
+        self.flush()
+        return True
+
     def look(self) -> None:
         """Take what has arrived, without waiting for more. Lock held.
 

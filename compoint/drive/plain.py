@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
 from compoint.core.codes import Code
-from compoint.core.connection import Connection, Side
+from compoint.core.connection import Side
 from compoint.core.greeting import Greeting, Mode
 from compoint.core.stream import Stream
-from compoint.deadline import Deadline, clock
+from compoint.deadline import Deadline
 from compoint.drive.driver import Driver
 from compoint.drive.lifetime import lifetime
-from compoint.drive.reception import Reception, drive, greeting_for, serves_path
+from compoint.drive.reception import Reception, drive, machine_for, serves_path
 from compoint.drive.stream_point import StreamPoint
 from compoint.drive.wire import Opener
 from compoint.errors import ClosedError, Phase, PointTimeout
@@ -33,17 +34,16 @@ def open_plain(
     settings: PointSettings,
     deadline: Deadline,
     mode: Mode = Mode.PLAIN,
+    resume: str = "",
 ) -> StreamPoint:
     """Reach a server and return the initiator's ComPoint.
 
     Returns as soon as the way is open. The greeting travels with the first message, so
     what the peer thinks of it is known at the first read, flush or close.
     """
-    wire = opener.connect(address, deadline)
-    ours = greeting_for(settings, mode, wire, address.path)
-    connection = Connection(
-        Side.INITIATOR, ours, clock(), min(wire.greeting_s, settings.greeting_timeout_s)
-    )
+    connect = functools.partial(opener.resume, name=resume) if resume else opener.connect
+    wire = connect(address, deadline=deadline)
+    connection = machine_for(wire, Side.INITIATOR, settings, mode, address.path)
     assert connection.plain is not None
     driver = drive(wire, connection, lifetime.pump(), arm=False)
     point = StreamPoint(
@@ -123,7 +123,7 @@ class PlainServer(ServerComPoint):
             connection.refuse(Code.NO_SUCH_PATH, text)
         elif self._is_closed:
             connection.refuse(Code.STOPPED, "the server was closed")
-        elif len(self._waiting) >= self._settings.backlog:
+        elif len(self._waiting) >= self._settings.backlog and driver.wire.kept is None:
             self._refused += 1
             text = f"{len(self._waiting)} initiators are waiting to be accepted"
             connection.refuse(Code.BUSY, text, retry_after_s=1.0)

@@ -5,6 +5,7 @@ A silent or foreign peer costs a descriptor for a bounded time and delays nobody
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from compoint.config import PointSettings
     from compoint.drive.pump import Pump
 
-__all__ = ["Reception", "drive", "greeting_for", "serves_path"]
+__all__ = ["Reception", "drive", "greeting_for", "machine_for", "serves_path"]
 
 #: What a server does with a peer that has greeted: welcome it or refuse it. Called with
 #: the driver's lock held.
@@ -55,12 +56,32 @@ def serves_path(address: ComPointAddress, asking: Greeting, wire: Wire) -> bool:
 
 def drive(wire: Wire, connection: Connection, pump: Pump, *, arm: bool) -> Driver:
     """Put a connection in motion."""
-    driver = Driver(wire, connection, pump)
+    driver = Driver(wire, connection, pump) if not wire.keeps else _keeping(wire, connection, pump)
     lifetime.drivers.add(driver)
     driver.on_closed = _disown
     with driver.lock:
         pump.adopt(driver, arm=arm)
     return driver
+
+
+def _keeping(wire: Wire, connection: Connection, pump: Pump) -> Driver:
+    from compoint.drive.keeping import KeepingDriver  # noqa: PLC0415 - few wires keep
+
+    return KeepingDriver(wire, connection, pump)
+
+
+def machine_for(
+    wire: Wire, side: Side, settings: PointSettings, mode: Mode, path: str = ""
+) -> Connection:
+    """The machine for a new wire: new as well, or what was kept for it."""
+    # Where a journey takes hours, so may the greeting.
+    greeting_s = min(wire.greeting_s, settings.greeting_timeout_s) if not wire.keeps else math.inf
+    if wire.kept is not None:
+        from compoint.core.resumed import ResumedConnection  # noqa: PLC0415 - few wires keep
+
+        return ResumedConnection(side, wire.kept, clock(), greeting_s)
+    ours = greeting_for(settings, mode, wire, path)
+    return Connection(side, ours, clock(), greeting_s, is_kept=wire.keeps)
 
 
 class Reception:
@@ -102,13 +123,15 @@ class Reception:
             self.refused += 1
             wire.close()
             return True
-        ours = greeting_for(self._settings, Mode.WELCOME, wire)
-        greeting_s = min(wire.greeting_s, self._settings.greeting_timeout_s)
-        connection = Connection(Side.RESPONDER, ours, clock(), greeting_s)
+        connection = machine_for(wire, Side.RESPONDER, self._settings, Mode.WELCOME)
         driver = drive(wire, connection, self._pump, arm=False)
         driver.on_happening = self._hear
         driver.is_prompt = self._is_prompt
         self.ungreeted.add(driver)
+        if connection.events:
+            # One that was kept has greeted before.
+            with driver.lock:
+                driver.deliver()
         # Most peers' greetings are here already; looking saves a turn.
         driver.serve()
         return True

@@ -172,19 +172,22 @@ class StreamPoint(ComPoint):
 
     def _grant(self) -> None:
         driver = self._driver
+        stream = self._stream
         with driver.lock, driver.step():
-            driver.connection.grant(self._stream)
-            driver.flush()
+            driver.connection.grant(stream)
+            if not driver.note_read():
+                assert stream.ending is not None
+                raise error_of(stream.ending, stream, self._name, Phase.READ, None)
 
     def _why_nothing_comes(self) -> str:
         if not self._stream.is_claimed:
             return "no responder has opened the channel yet; call again"
         if self._driver.connection.peer is None:
-            return "the peer has not greeted yet; call again"
+            return self._driver.wire.trouble or "the peer has not greeted yet; call again"
         if self._stream.assembly is not None:
             assembly = self._stream.assembly
             return f"a message is {assembly.position} of {assembly.size} bytes here; call again"
-        return "the peer has sent nothing yet; call again"
+        return self._driver.wire.trouble or "the peer has sent nothing yet; call again"
 
     def _decode(self, form: int, payload: bytes, message_type: Any) -> Any:
         from compoint.message import decode  # noqa: PLC0415 - msgspec only when it is needed
@@ -358,7 +361,7 @@ class StreamPoint(ComPoint):
                 f"both sides write and neither reads: {stream.unread_bytes} bytes of the peer "
                 "wait here; read them"
             )
-        return "its program does not read; call again"
+        return self._driver.wire.trouble or "its program does not read; call again"
 
     def _raise_over(self, phase: Phase, deadline: Deadline) -> None:
         stream = self._stream
@@ -402,7 +405,7 @@ class StreamPoint(ComPoint):
                 raise PointTimeout(
                     f"{goal - stream.confirmed} of {goal} messages are not confirmed yet",
                     point=self._name, phase=Phase.FLUSH, elapsed_s=deadline.elapsed_s,
-                    fate=Fate.UNKNOWN, hint="call again",
+                    fate=Fate.UNKNOWN, hint=driver.wire.trouble or "call again",
                 )  # fmt: skip
             if stream.ending.how is How.GOODBYE:
                 raise EndOfMessages(

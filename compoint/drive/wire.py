@@ -16,6 +16,8 @@ from compoint.limits import GREETING_S
 if TYPE_CHECKING:
     from compoint.address import ComPointAddress
     from compoint.config import Settings
+    from compoint.core.connection import Connection
+    from compoint.core.keeping import KeptConnection
     from compoint.deadline import Deadline
 
 __all__ = ["Listener", "Opener", "Wire"]
@@ -51,6 +53,33 @@ class Wire(abc.ABC):
     def peer_session(self) -> bytes | None:
         """The session that the peer's greeting must name, where the transport knows it."""
         return None
+
+    #: Whether what is said and read is kept for a process that comes later (over mail).
+    #: Then `keep` is called in place of `send`.
+    keeps: bool = False
+    #: What a process that is gone has kept of this conversation; None: it is a new one.
+    kept: KeptConnection | None = None
+    #: The wire takes no more for now (only asked where `keeps`).
+    is_full: bool = False
+    #: The conversation itself has ended: nobody can go on with it (only asked where `keeps`).
+    has_ended: bool = False
+
+    def keep(self, connection: Connection) -> None:
+        """Take the machine's output, and keep it together with the machine's state.
+
+        On return both are safe, or OSError tells why neither is. Called with the driver's
+        lock held, also after `close`, since what has arrived may be read then.
+        """
+        raise NotImplementedError
+
+    def abandon(self) -> None:
+        """This process has no part in the conversation any more; what is kept stands."""
+        raise NotImplementedError
+
+    @property
+    def trouble(self) -> str:
+        """What keeps the bytes from travelling at this moment, in words; "": nothing."""
+        return ""
 
     @property
     def carrier(self) -> str:
@@ -156,6 +185,15 @@ class Opener(abc.ABC):
             ConnectError: it was not reached; names the phase and the next step.
             PointTimeout: not within the deadline.
         """
+
+    def resume(self, address: ComPointAddress, name: str, deadline: Deadline) -> Wire:
+        """Like `connect`; but go on with the conversation of this name with `address` that a
+        process which was killed has left here, if there is one.
+
+        Raises:
+            BusyError: a living point is at it.
+        """
+        return self.connect(address, deadline)
 
     @abc.abstractmethod
     def listen(self, address: ComPointAddress) -> Listener:

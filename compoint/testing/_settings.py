@@ -24,22 +24,34 @@ def sempconfig_text(sections: Mapping[str, Mapping[str, object]]) -> str:
     return "\n".join([*lines, ""])
 
 
+#: The sections of the blocks that are open.
+_around: dict[str, dict[str, object]] = {}
+
+
 @contextmanager
 def configured(**sections: Mapping[str, object]) -> Iterator[None]:
     """Points opened in this block, in any thread, have these settings.
 
         with configured(compoint={"maxMessage": "64 KiB"}, channel={"maxQueued": 2}):
 
-    They are written to a file and read as a program's would be. Afterwards the settings
-    that held before are read again.
+    They are written to a file and read as a program's would be; the sections of a block
+    around this one hold, too, key by key. Afterwards the settings that held before are read
+    again.
     """
     before = ComManager.settings().sources
+    merged = {name: {**_around.get(name, {})} for name in [*_around, *sections]}
+    for name, settings in sections.items():
+        merged[name].update(settings)
+    around = dict(_around)
+    _around.update(merged)
     handle, path = tempfile.mkstemp(suffix="_sempconfig")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(sempconfig_text(sections))
+            file.write(sempconfig_text(merged))
         ComManager.init(path)
         yield
     finally:
+        _around.clear()
+        _around.update(around)
         os.unlink(path)
         ComManager.init(before[0] if before else None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,54 +26,6 @@ from compoint.errors import ConfigError, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-EXAMPLE = Path(__file__).parents[2] / "sempconfig.example"
-
-COMPLETE_MAIL = "[mail]\nreceiverPort = 7101\nreturnAddress = me@example.org\nmailHost = mx.example"
-
-
-@pytest.fixture(autouse=True)
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current and an empty home folder, and nothing in the environment."""
-    for folder in ("here", "home"):
-        (tmp_path / folder).mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("SEMPCONFIG", raising=False)
-    return tmp_path
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "settings.ini"
-
-
-@pytest.fixture
-def read(file: Path) -> Callable[[str], Settings]:
-    def read(text: str) -> Settings:
-        file.write_text(text, encoding="utf-8")
-        return load(file)
-
-    return read
-
-
-@pytest.fixture
-def faults(file: Path, read: Callable[[str], Settings]) -> Callable[[str], list[str]]:
-    """The faults of a text, one line each, without the name of the file in front."""
-
-    def faults(text: str) -> list[str]:
-        with pytest.raises(ConfigError) as caught:
-            read(text)
-        head, *lines = caught.value.what.split("\n  ")
-        assert head == (
-            "the configuration has a fault:"
-            if len(lines) == 1
-            else f"the configuration has {len(lines)} faults:"
-        )
-        assert all(line.startswith(f"{file}: ") for line in lines)
-        return [line.removeprefix(f"{file}: ") for line in lines]
-
-    return faults
 
 
 # --- where it is looked for -----------------------------------------------------------------
@@ -204,7 +155,15 @@ def test_a_size_is_read(read: Callable[[str], Settings], text: str, size_bytes: 
 
 @pytest.mark.parametrize(
     ("text", "time_s"),
-    [("10", 10), ("10 s", 10), ("1.5s", 1.5), ("5 min", 300), ("2 h", 7200), ("0.5 h", 1800)],
+    [
+        ("10", 10),
+        ("10 s", 10),
+        ("1.5s", 1.5),
+        ("5 min", 300),
+        ("2 h", 7200),
+        ("0.5 h", 1800),
+        ("3 d", 259_200),
+    ],
 )
 def test_a_time_is_read(read: Callable[[str], Settings], text: str, time_s: float) -> None:
     seen = read(f"[channel]\nmaxQueuedAge = {text}").channel.max_queued_age_s
@@ -231,7 +190,7 @@ def test_what_is_no_size_is_a_fault(faults: Callable[[str], list[str]], text: st
 def test_what_is_no_time_is_a_fault(faults: Callable[[str], list[str]], text: str) -> None:
     assert faults(f"[compoint]\nheartbeat = {text}") == [
         (
-            f"[compoint] heartbeat: {text!r} is not a time (units: s, min, h);"
+            f"[compoint] heartbeat: {text!r} is not a time (units: s, min, h, d);"
             " allowed is 0 for off, or a time from 0.1 s to 1 h, as in 1.5 s"
         )
     ]
@@ -302,6 +261,12 @@ def test_the_wide_window_is_never_smaller_than_the_window(
     ]
 
 
+def test_a_window_that_is_wrong_itself_is_not_compared(
+    faults: Callable[[str], list[str]],
+) -> None:
+    assert len(faults("[compoint]\nwindow = many\nwideWindow = 64 KiB")) == 1
+
+
 def test_both_windows_may_be_equal(read: Callable[[str], Settings]) -> None:
     point = read("[compoint]\nwindow = 2 MiB\nwideWindow = 2 MiB").point
     assert point.window_bytes == point.wide_window_bytes == 2 * 1024**2
@@ -332,55 +297,6 @@ def test_an_indented_setting_behind_an_empty_line_is_one(read: Callable[[str], S
 
 def test_percent_signs_mean_nothing(faults: Callable[[str], list[str]]) -> None:
     assert "'%(window)s' is not a whole number" in faults("[compoint]\nbacklog = %(window)s")[0]
-
-
-# --- mail -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("text", ["", "[mail]\n", "[mail]\n# receiverPort = 1\n"])
-def test_mail_is_off_when_none_of_its_settings_is_set(
-    read: Callable[[str], Settings], text: str
-) -> None:
-    assert read(text).mail is None
-
-
-def test_mail_is_on_when_all_of_its_settings_are_set(read: Callable[[str], Settings]) -> None:
-    assert read(COMPLETE_MAIL).mail == MailSettings(
-        receiver_port=7101, return_address="me@example.org", mail_host="mx.example"
-    )
-
-
-@pytest.mark.parametrize("kept", [[1], [2], [3], [1, 2], [1, 3], [2, 3]])
-def test_mail_that_is_partly_set_is_a_fault_that_names_the_missing(
-    faults: Callable[[str], list[str]], kept: list[int]
-) -> None:
-    lines = COMPLETE_MAIL.split("\n")
-    names = [line.split(" = ")[0] for line in lines]
-    missing = ", ".join(names[number] for number in (1, 2, 3) if number not in kept)
-    assert faults("\n".join([lines[0], *(lines[number] for number in kept)])) == [
-        f"[mail]: {missing} missing; set all of receiverPort, returnAddress, mailHost, or none"
-    ]
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "why"),
-    [
-        ("receiverPort", "0", "is too small; allowed is a whole number from 1 to 65535"),
-        ("receiverPort", "65536", "is too large"),
-        ("returnAddress", "me", "is not right: the host of a mail address is a mailbox"),
-        ("returnAddress", "Me <me@example.org>", "allowed is a mailbox, as in me@example.org"),
-        ("mailHost", "smtp://mx", "holds a protocol"),
-        ("mailHost", "mx example", "allowed is a host name or IP address"),
-        ("mailHost", "mx:25", "is not right"),
-    ],
-)
-def test_a_wrong_mail_setting_is_the_only_fault(
-    faults: Callable[[str], list[str]], key: str, value: str, why: str
-) -> None:
-    text = re.sub(f"{key} = .*", f"{key} = {value}", COMPLETE_MAIL)
-    (line,) = faults(text)
-    assert line.startswith(f"[mail] {key}: ")
-    assert why in line
 
 
 # --- names ----------------------------------------------------------------------------------
@@ -421,8 +337,16 @@ def test_an_unknown_section_is_a_fault_with_a_suggestion(
 def test_an_unknown_key_that_is_like_no_other_gets_the_list(
     faults: Callable[[str], list[str]],
 ) -> None:
-    (line,) = faults("[mail]\nzzz = 1\n" + COMPLETE_MAIL.removeprefix("[mail]"))
-    assert line == ("[mail] zzz: is no setting; allowed are receiverPort, returnAddress, mailHost")
+    assert faults("[http]\nzzz = 1") == [
+        "[http] zzz: is no setting; allowed are streams, caFile, giveUp"
+    ]
+
+
+def test_a_key_of_two_other_sections_is_a_fault_that_names_both(
+    faults: Callable[[str], list[str]],
+) -> None:
+    (line,) = faults("[compoint]\ncaFile = default")
+    assert line == "[compoint] caFile: is no setting; it belongs to [http] or [mail]"
 
 
 def test_sections_of_others_are_not_looked_at(read: Callable[[str], Settings]) -> None:
@@ -481,6 +405,7 @@ returnAddress = me@example.org
         "[channel] maxQueud: is no setting",
         "[mail] receiverPort: '0' is too small",
         "[mail]: mailHost missing",
+        "[mail] secretFile: is not set, and trust is secret",
         "[other]: is no section",
     ]
 
@@ -584,88 +509,6 @@ def test_settings_are_frozen_and_slotted(frozen: Settings | Setting) -> None:
 
 def test_settings_can_be_a_key() -> None:
     assert {Settings(): 1}[Settings()] == 1
-
-
-# --- sempconfig.example ---------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Shown:
-    """One setting as sempconfig.example shows it."""
-
-    section: str
-    key: str
-    value: str
-    sentence: str
-
-
-def shown() -> list[Shown]:
-    found: list[Shown] = []
-    section = ""
-    before = ""
-    for line in EXAMPLE.read_text(encoding="utf-8").splitlines():
-        if line.startswith("["):
-            section = line.strip("[]")
-        elif match := re.fullmatch(r"#(\w+) = (.+)", line):
-            found.append(Shown(section, match[1], match[2], before.removeprefix("# ")))
-        before = line
-    return found
-
-
-REQUIRED = [setting.key for setting in SETTINGS if setting.default is None]
-
-
-def uncommented(*, with_placeholders: bool) -> str:
-    return re.sub(
-        r"(?m)^#(\w+) = ",
-        lambda match: (
-            match[0] if match[1] in REQUIRED and not with_placeholders else f"{match[1]} = "
-        ),
-        EXAMPLE.read_text(encoding="utf-8"),
-    )
-
-
-def test_the_example_shows_every_setting_once_with_its_sentence() -> None:
-    assert [(line.section, line.key, line.sentence) for line in shown()] == [
-        (setting.section, setting.key, setting.sentence) for setting in SETTINGS
-    ]
-
-
-@pytest.mark.parametrize(
-    "setting",
-    [setting for setting in SETTINGS if setting.default is not None],
-    ids=lambda setting: setting.key,
-)
-def test_the_example_shows_the_default(setting: Setting) -> None:
-    (line,) = [line for line in shown() if line.key == setting.key]
-    assert setting.kind.parse(line.value) == setting.default
-
-
-def test_the_example_as_it_is_holds_the_defaults() -> None:
-    assert load(EXAMPLE) == Settings(sources=(str(EXAMPLE),))
-
-
-def test_the_example_uncommented_holds_the_defaults(read: Callable[[str], Settings]) -> None:
-    text = uncommented(with_placeholders=False)
-    assert text.count("\n#") < EXAMPLE.read_text(encoding="utf-8").count("\n#")
-    assert dataclasses.replace(read(text), sources=()) == Settings()
-
-
-def test_the_placeholders_of_mail_in_the_example_are_valid(read: Callable[[str], Settings]) -> None:
-    assert read(uncommented(with_placeholders=True)).mail == MailSettings(
-        receiver_port=7101, return_address="me@example.org", mail_host="smtp.example.org"
-    )
-
-
-def test_the_example_names_the_sections_of_others(read: Callable[[str], Settings]) -> None:
-    text = EXAMPLE.read_text(encoding="utf-8")
-    assert "#[x-anything]" in text
-    read(text.replace("#[x-anything]", "[x-anything]\nkey = value"))
-
-
-def test_every_sentence_is_one_and_ends() -> None:
-    for setting in SETTINGS:
-        assert re.fullmatch(r"[A-Z][^\n]*\.", setting.sentence), setting.key
 
 
 def test_the_door_of_config_holds_what_it_says() -> None:

@@ -1,0 +1,166 @@
+"""The post offices of this process, with their threads: opened on first use, closed behind it.
+
+The threads are no daemons: when a program ends, what it has said is handed to the mail server
+first, within a bounded time.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from compoint.deadline import clock
+from compoint.drive.lifetime import lifetime
+from mail._inbound import Inbound
+from mail._outbound import LINGER_S, Outbound
+from mail._post_office import PostOffice
+
+if TYPE_CHECKING:
+    from mail._front import Front
+    from mail._settings import OfficeSettings
+
+__all__ = ["Staffed", "staffed"]
+
+
+class Staffed:
+    """A post office and its threads, counted by its users.
+
+    Raises:
+        BusyError, ConfigError, OSError: as `PostOffice`, `Inbound` and the fronts.
+    """
+
+    def __init__(self, settings: OfficeSettings) -> None:
+        self.office: Final = PostOffice(settings)
+        self._users = 0
+        self._is_closed = False
+        self._has_ended = threading.Event()
+        self._fronts: list[Front] = []
+        try:
+            self._inbound = Inbound(self.office)
+        except BaseException:
+            self.office.close()
+            raise
+        self._outbound = Outbound(self.office)
+        self._inbound.start()
+        try:
+            for front in _fronts(self.office, self._inbound):
+                front.start()
+                self._fronts.append(front)
+        except BaseException:
+            self._close()
+            raise
+        lifetime.servers.add(self)
+        threading.Thread(target=self._run, name="compoint-mail-out").start()
+
+    def enter(self) -> bool:
+        """One user more; False: it is closed, or about to be."""
+        with _lock:
+            if self._is_closed:
+                return False
+            self._users += 1
+            self._outbound.ends_at = None
+            return True
+
+    def leave(self) -> None:
+        """One user less."""
+        with _lock:
+            self._users -= 1
+            if not self._users:
+                self._outbound.ends_at = clock() + LINGER_S
+        self._outbound.look()
+
+    def wait_ended(self) -> None:
+        self._has_ended.wait()
+
+    def _run(self) -> None:
+        try:
+            while True:
+                self._outbound.run()
+                with _lock:
+                    # Somebody may have come in the last moment.
+                    if not self._users or self._is_at_exit():
+                        self._is_closed = True
+                        break
+        finally:
+            self._is_closed = True
+            self._close()
+            with _lock:
+                if _open.get(self.office.settings.spool) is self:
+                    del _open[self.office.settings.spool]
+            self._has_ended.set()
+
+    def _is_at_exit(self) -> bool:
+        ends_at = self._outbound.ends_at
+        return ends_at is not None and clock() >= ends_at
+
+    def _close(self) -> None:
+        for front in self._fronts:
+            front.stop()
+        self._inbound.stop()
+        self.office.close()
+
+    # --- the end of the process -----------------------------------------------------------
+
+    def close_at_exit(self) -> None:
+        """The program ends. Points are closed after this; none must keep it alive for ever."""
+        self._outbound.ends_at = clock() + lifetime.exit_s + LINGER_S
+        self._outbound.look()
+
+    def after_fork(self) -> None:
+        self._is_closed = True
+        self._inbound.after_fork()
+        self.office.after_fork()
+        _open.clear()
+
+
+_lock = threading.Lock()
+_opening = threading.Lock()
+_open: dict[str, Staffed] = {}
+
+
+def staffed(settings: OfficeSettings) -> Staffed:
+    """The post office with these settings, entered: `leave` it when it is not needed.
+
+    Raises:
+        BusyError, ConfigError, OSError: as `Staffed`.
+    """
+    with _opening:
+        while True:
+            one = _open.get(settings.spool)
+            if one is None:
+                break
+            if one.enter():
+                return one
+            one.wait_ended()
+        one = Staffed(settings)
+        one.enter()
+        _open[settings.spool] = one
+        return one
+
+
+def _fronts(office: PostOffice, inbound: Inbound) -> Iterator[Front]:
+    """What else puts mails into the drop box, beside the receiver program; as configured."""
+    settings = office.settings
+    put, poke = inbound.dropbox.put, inbound.poke
+
+    def trouble(room: str) -> Callable[[str], None]:
+        return functools.partial(office.note_trouble, room)
+
+    # Each is loaded when it is used: some need what is not always installed.
+    if settings.maildir:
+        from mail._maildir import MaildirFront  # noqa: PLC0415
+
+        yield MaildirFront(settings.maildir, put, poke, trouble("maildir"))
+    if settings.imap is not None:
+        from mail._imap import ImapFront  # noqa: PLC0415
+
+        notes = os.path.join(settings.spool, "imap")
+        yield ImapFront(settings.imap, put, poke, trouble("imap"), notes)
+    if settings.listen is not None:
+        from mail._listener import ListenerFront  # noqa: PLC0415
+
+        boxes = {settings.mailbox.lower(): put}
+        yield ListenerFront(settings.listen, boxes, poke, trouble("listener"))

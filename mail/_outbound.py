@@ -1,0 +1,213 @@
+"""The thread that makes mails of what is to be said, and hands them to the mail server."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import random
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from compoint.deadline import clock
+from mail._envelope import encode
+from mail._mailbox import ROOM_BYTES
+from mail._mime import largest_payload, new_mail, new_message_id
+from mail._outcome import Verdict
+from mail._sendmail import SendmailCommand
+from mail._submit import Submission
+
+if TYPE_CHECKING:
+    from mail._mailbox import Post
+    from mail._mime import Mail
+    from mail._outcome import Outcome
+    from mail._post_office import PostOffice
+
+__all__ = ["LINGER_S", "Outbound"]
+
+_log = logging.getLogger("compoint.mail")
+
+#: What is to be said waits so long for more to go into the same mail.
+GATHER_S: Final = 0.02
+#: A mail that was not taken is handed over again after this time, then after twice as long.
+AGAIN_S: Final = 5.0
+AGAIN_MOST_S: Final = 900.0
+#: How long mails are still handed over when no point is open any more.
+LINGER_S: Final = 10.0
+#: A disk that was full is looked at again after this time.
+DISK_S: Final = 5.0
+
+
+class _Again:
+    """A mail that is to be handed over once more: the same, so that nobody gets it twice."""
+
+    __slots__ = ("mail", "post", "tries", "until")
+
+    def __init__(self, post: Post, mail: Mail, until: float) -> None:
+        self.post = post
+        self.mail = mail
+        self.tries = 0
+        self.until = until
+
+
+class Outbound:
+    """Runs until nobody uses the post office and all mails of the moment are handed over."""
+
+    def __init__(self, office: PostOffice) -> None:
+        settings = office.settings
+        self._office = office
+        self._sender: Submission | SendmailCommand
+        if settings.sendmail:
+            self._sender = SendmailCommand(settings.sendmail)
+        else:
+            self._sender = Submission(settings.submission)
+        self._bell = threading.Event()
+        self._again: list[tuple[float, int, _Again]] = []
+        self._count = itertools.count()
+        #: Until then no mail is made: the last one showed that none would be taken.
+        self._rests_until = 0.0
+        #: Until then more may come for the mail that is to be made; 0: there is none.
+        self._gathers_until = 0.0
+        #: Nobody needs mails any more; what is under way has until then.
+        self.ends_at: float | None = None
+        office.on_said = self._bell.set
+
+    def look(self) -> None:
+        """There may be something to do."""
+        self._bell.set()
+
+    def run(self) -> None:
+        """Until nobody uses it any more, and nothing can be done now."""
+        while not self._is_over():
+            try:
+                until = self._step()
+            except OSError as error:
+                # What could not be kept was not said either; it will be said again.
+                self._office.note_trouble("disk", error.strerror or str(error))
+                until = clock() + DISK_S
+            else:
+                self._office.note_trouble("disk", "")
+            if until is None or until > clock():
+                self._sleep(until)
+        if isinstance(self._sender, Submission):
+            self._sender.close()
+
+    def _is_over(self) -> bool:
+        ends_at = self.ends_at
+        if ends_at is None:
+            return False
+        if clock() >= ends_at:
+            _log.warning(
+                "mails are left in %s; the next program that uses the mailbox sends them, or "
+                "`compoint mail flush` does",
+                self._office.settings.spool,
+            )
+            return True
+        due = self._office.next_mail()
+        return not self._again and (due is None or due > clock())
+
+    def _sleep(self, until: float | None) -> None:
+        times = [one for one in (until, self.ends_at) if one is not None]
+        self._bell.wait(max(0.0, min(times) - clock()) if times else None)
+
+    def _step(self) -> float | None:
+        """Do what is to be done now; when there will be more (None: not by itself)."""
+        self._bell.clear()
+        now = clock()
+        if self._again and self._again[0][0] <= now:
+            self._hand_over(heapq.heappop(self._again)[2])
+            return now
+        again_at = self._again[0][0] if self._again else None
+        if self._rests_until > now:
+            return min(again_at or self._rests_until, self._rests_until)
+        due = self._office.next_mail()
+        if due is None or due > now:
+            return min((one for one in (due, again_at) if one is not None), default=None)
+        self._gathers_until = self._gathers_until or now + GATHER_S
+        if now < self._gathers_until:
+            return self._gathers_until
+        self._gathers_until = 0.0
+        pause_s = self._office.budget.wait_s(time.time())
+        if pause_s > 0:
+            self._office.note_trouble("budget", _paused(pause_s))
+            return now + pause_s if again_at is None else min(again_at, now + pause_s)
+        self._office.note_trouble("budget", "")
+        post = self._office.take_post(self._room())
+        if post is not None:
+            self._hand_over(_Again(post, self._mail_of(post), _expiry(post)))
+        return now
+
+    def _room(self) -> int:
+        settings = self._office.settings
+        room = settings.payload_bytes
+        if isinstance(self._sender, Submission) and self._sender.size_limit:
+            room = min(room, largest_payload(self._sender.size_limit))
+        return max(room, ROOM_BYTES)
+
+    def _mail_of(self, post: Post) -> Mail:
+        settings = self._office.settings
+        return new_mail(
+            b"".join(encode(frame, settings.secret) for frame in post.frames),
+            sender=settings.mailbox,
+            recipient=post.recipient,
+            message_id=new_message_id(settings.mailbox),
+            now=time.time(),
+            is_reply=post.is_reply,
+        )
+
+    # --- one mail -----------------------------------------------------------------------
+
+    def _hand_over(self, again: _Again) -> None:
+        post, mail = again.post, again.mail
+        outcome = self._sender.send(
+            mail, sender=self._office.settings.mailbox, recipient=post.recipient,
+            envelope_id=mail.message_id,
+        )  # fmt: skip
+        if outcome.verdict is Verdict.ACCEPTED:
+            self._rests_until = 0.0
+            self._office.note_trouble("out", "")
+            self._office.submitted(post, mail.message_id)
+        elif outcome.verdict is not Verdict.FINAL:
+            self._try_again(again, outcome)
+        elif self._is_too_large(mail):
+            # The server has said now what it takes: smaller mails are made of it.
+            self._office.failed(post, str(outcome), is_final=False, at_once=True)
+        elif outcome.is_of_the_way:
+            reason = f"the mail server takes no mail of this program: {outcome}"
+            self._office.note_trouble("out", reason)
+            _log.error("%s", reason)
+            self._office.failed(post, reason, is_final=False)
+            self._office.refuse_all(reason)
+            self._rests_until = clock() + AGAIN_MOST_S
+        else:
+            reason = f"the mail server refused the mail to {post.recipient}: {outcome}"
+            self._office.failed(post, reason, is_final=True)
+
+    def _is_too_large(self, mail: Mail) -> bool:
+        limit = self._sender.size_limit if isinstance(self._sender, Submission) else 0
+        return 0 < limit < mail.size
+
+    def _try_again(self, again: _Again, outcome: Outcome) -> None:
+        text = f"the mail server did not take a mail yet: {outcome}"
+        self._office.note_trouble("out", text)
+        _log.info("%s", text)
+        spread = random.uniform(0.75, 1.25)  # noqa: S311 - no secret: programs shall not march in step
+        pause_s = min(AGAIN_S * 2.0**again.tries, AGAIN_MOST_S) * spread
+        again.tries += 1
+        if outcome.is_of_the_way:
+            self._rests_until = clock() + pause_s
+        if time.time() + pause_s > again.until:
+            self._office.failed(again.post, text, is_final=False)
+        else:
+            heapq.heappush(self._again, (clock() + pause_s, next(self._count), again))
+
+
+def _expiry(post: Post) -> float:
+    return max(frame.expires for frame in post.frames)
+
+
+def _paused(pause_s: float) -> str:
+    if pause_s < 60:
+        return ""
+    return f"the daily budget of mails is used up; the next one leaves in {pause_s / 3600:.1f} h"

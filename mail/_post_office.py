@@ -1,0 +1,446 @@
+"""The post office of one mailbox: all its conversations, in memory and in the store.
+
+Every step is taken under one lock and committed before it shows: bytes are given to a point,
+a message is said, a mail leaves only when the disk has it. A step that cannot be committed is
+undone by reading again what is there. Threads for mails in and out, and the points, come here;
+nothing here waits for anything but the disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final
+
+from compoint.core.keeping import has_goodbye
+from compoint.deadline import clock
+from compoint.errors import BusyError, Phase
+from mail._answers import key_for
+from mail._batch import Batch, Link, PostRow
+from mail._envelope import Place
+from mail._held import Held
+from mail._mailbox import BoundsError, Mailbox, Post
+from mail._reports import Kind
+from mail._store import Store
+from mail._timers import Moment
+
+if TYPE_CHECKING:
+    from compoint.core.keeping import ConnectionChanges
+    from mail._answers import Key
+    from mail._batch import Rows
+    from mail._envelope import Frame
+    from mail._reports import Report
+    from mail._settings import OfficeSettings
+
+__all__ = ["PostOffice", "moment"]
+
+#: Local ports of initiators, as a system gives them.
+_PORTS: Final = range(49152, 65536)
+#: A mail may come back as long as mail systems try, and a day (RFC 5321 §4.5.4.1).
+_COMES_BACK_S: Final = 6 * 86400.0
+#: So many mails are remembered that may come back; of the oldest it is then not known.
+_POSTS: Final = 10_000
+
+#: Called with each conversation that begins at a port, or was left there.
+Arrived = Callable[[Held], None]
+
+
+def moment() -> Moment:
+    """Now, by both clocks."""
+    return Moment(clock(), time.time())
+
+
+class PostOffice:
+    """Opened by the first point over mail, closed behind the last; one for each spool folder.
+
+    Raises:
+        BusyError, ConfigError, OSError: as `Store`.
+    """
+
+    def __init__(self, settings: OfficeSettings) -> None:
+        self.settings: Final = settings
+        self._lock = threading.Lock()
+        self._store = Store(settings.spool, settings.mailbox)
+        self._held: dict[Key, Held] = {}
+        self._ports: dict[int, Arrived] = {}
+        #: Called when there is, or may be, a mail to be made.
+        self.on_said: Callable[[], None] = lambda: None
+        #: What keeps mails from travelling, by the name of the room that says so.
+        self._troubles: dict[str, str] = {}
+        try:
+            self._load()
+        except BaseException:
+            self._store.close()
+            raise
+
+    # --- what is kept -------------------------------------------------------------------
+
+    def _load(self) -> None:
+        """Be what is in the store; points that live go on with what was committed."""
+        settings = self.settings
+        loaded = self._store.load()
+        at = moment()
+        self._mailbox = Mailbox(
+            settings.mailbox, self._store.incarnation, settings.pace, next_post=loaded.next_post
+        )
+        kept = ((rows.state, rows.said, rows.early) for rows in loaded.conversations)
+        self._mailbox.restore(kept, loaded.tombstones, at)
+        self._posts = {row.number: row for row in loaded.posts}
+        self.budget = settings.budget(loaded.budget)
+        for rows in loaded.conversations:
+            key = rows.state.conversation, rows.state.is_initiator
+            held = self._held.get(key)
+            if held is not None and held.has_wire:
+                held.conversation = self._mailbox.conversations[key]
+            else:
+                self._take_up(key, rows, at)
+        for key, held in self._held.items():
+            if key not in self._mailbox.conversations:
+                held.lost = held.lost or "what was kept of it is lost"
+
+    def _take_up(self, key: Key, rows: Rows, at: Moment) -> None:
+        """A conversation that a former process has left."""
+        conversation = self._mailbox.conversations[key]
+        link = rows.link or Link(key, conversation.ours.port, "", "", is_released=False)
+        fed = rows.machine.fed if rows.machine is not None else 0
+        arrived = tuple(body[max(0, fed - start) :] for start, body in rows.arrived)
+        held = self._held[key] = Held(conversation, link, rows.machine, arrived)
+        # An initiator without a name is gone for good; and nobody is missed who had closed.
+        is_gone = conversation.is_initiator and not link.name
+        if link.is_released or is_gone or (rows.machine and has_goodbye(rows.machine)):
+            conversation.say_end(at)
+            held.link = link._replace(is_released=True)
+            self._mailbox.touch(key)
+            self._mailbox.release(key)
+
+    def _commit(self, batch: Batch, at: Moment) -> None:
+        """Make the step lasting. OSError: it was undone."""
+        batch.mailbox = self._mailbox.take_changes(at)
+        here = self._mailbox.conversations
+        batch.links = [link for link in batch.links if link.key in here]
+        batch.machines = [one for one in batch.machines if one[0] in here]
+        try:
+            self._store.commit(batch)
+        except BaseException:
+            # Also Ctrl-C: what the disk has is what counts.
+            self._load()
+            raise
+        for key in batch.mailbox.gone:
+            held = self._held.get(key)
+            if held is not None and not held.has_wire:
+                del self._held[key]
+
+    # --- what points do -----------------------------------------------------------------
+
+    def open(self, theirs: Place, path: str, name: str = "") -> Held:
+        """Begin a conversation; the peer learns of it by what is said in it.
+
+        Raises:
+            BusyError: there are too many.
+            OSError: it cannot be kept.
+        """
+        with self._lock:
+            at = moment()
+            number = os.urandom(16)
+            port = _PORTS[int.from_bytes(number[:2]) % len(_PORTS)]
+            try:
+                conversation = self._mailbox.open(number, port, theirs)
+            except BoundsError as full:
+                raise BusyError(
+                    str(full), phase=Phase.OPEN, hint="`compoint mail status` shows them"
+                ) from None
+            key = number, True
+            link = Link(key, port, name, path, is_released=False)
+            held = self._held[key] = Held(conversation, link)
+            self._commit(Batch(links=[link]), at)
+            held.has_wire = True
+            return held
+
+    def resume(self, theirs: Place, path: str, name: str) -> Held | None:
+        """The conversation of this name that a former process has left; None: there is none.
+
+        Raises:
+            BusyError: a living point is at it.
+        """
+        with self._lock:
+            for held in self._held.values():
+                link = held.link
+                if (
+                    held.conversation.is_initiator
+                    and (held.conversation.theirs, link.path, link.name) == (theirs, path, name)
+                    and not link.is_released
+                ):
+                    if held.has_wire:
+                        raise BusyError(
+                            f"another point of this process has the conversation {name!r}",
+                            phase=Phase.OPEN, hint="close it first, or take another name",
+                        )  # fmt: skip
+                    held.has_wire = True
+                    return held
+        return None
+
+    def listen(self, port: int, arrived: Arrived) -> int:
+        """Be told of the conversations at a port (0: any that is free), at once of those that
+        are there; returns the port.
+
+        Raises:
+            BusyError: a server of this process is there.
+        """
+        with self._lock:
+            if not port:
+                used = {held.link.port for held in self._held.values()}
+                port = next(one for one in _PORTS if one not in self._ports and one not in used)
+            elif port in self._ports:
+                raise BusyError(
+                    f"another server of this process has the port {port} of "
+                    f"{self.settings.mailbox}", phase=Phase.OPEN, hint="take another port",
+                )  # fmt: skip
+            self._ports[port] = arrived
+            for held in self._held.values():
+                is_here = held.link.port == port and not held.conversation.is_initiator
+                if is_here and not (held.has_wire or held.link.is_released):
+                    held.has_wire = True
+                    arrived(held)
+        return port
+
+    def stop_listening(self, port: int) -> None:
+        with self._lock:
+            self._ports.pop(port, None)
+
+    def keep(
+        self, held: Held, changes: ConnectionChanges, data: bytes, *, is_released: bool
+    ) -> None:
+        """One step of a point: its machine has changed, and says something.
+
+        OSError: nothing of it happened; the text says why.
+        """
+        with self._lock:
+            at = moment()
+            if held.lost:
+                raise OSError(errno.EIO, held.lost)
+            key = held.link.key
+            if key not in self._mailbox.conversations:
+                return
+            batch = Batch(machines=[(key, changes)])
+            if data:
+                held.conversation.say_whole(data, at)
+                self._mailbox.touch(key)
+            if is_released:
+                self._let_go(held, batch)
+            self._commit(batch, at)
+        if data:
+            self.on_said()
+
+    def end(self, held: Held, *, is_released: bool) -> None:
+        """A point says no more; if it is released, it does not read any more either."""
+        with self._lock:
+            at = moment()
+            key = held.link.key
+            if key not in self._mailbox.conversations:
+                return
+            batch = Batch()
+            held.conversation.say_end(at)
+            self._mailbox.touch(key)
+            if is_released:
+                self._let_go(held, batch)
+            self._commit(batch, at)
+        self.on_said()
+
+    def _let_go(self, held: Held, batch: Batch) -> None:
+        held.link = held.link._replace(is_released=True)
+        batch.links.append(held.link)
+        self._mailbox.release(held.link.key)
+
+    def leave(self, held: Held) -> None:
+        """A point is gone."""
+        with self._lock:
+            held.has_wire = False
+            key = held.link.key
+            if key not in self._mailbox.conversations:
+                self._held.pop(key, None)
+            elif held.lost:
+                # As a later process would: what is kept is taken up by the next who asks.
+                self._held.pop(key)
+                at = moment()
+                for rows in self._store.load().conversations:
+                    if (rows.state.conversation, rows.state.is_initiator) == key:
+                        self._take_up(key, rows, at)
+
+    # --- mails in -----------------------------------------------------------------------
+
+    def take(self, frames: Iterable[Frame]) -> None:
+        """Frames have arrived whose trust was checked; when this returns they are safe.
+
+        OSError: nothing of it happened; the mails are to be kept.
+        """
+        news: dict[Key, Held] = {}
+        begun: list[Held] = []
+        with self._lock:
+            at = moment()
+            batch = Batch()
+            arrived: list[tuple[Held, bytes]] = []
+            for frame in frames:
+                taken = self._mailbox.take(frame, at)
+                key = key_for(frame)
+                if taken is not None and taken.is_new:
+                    conversation = self._mailbox.conversations[key]
+                    link = Link(key, conversation.ours.port, "", "", is_released=False)
+                    batch.links.append(link)
+                    self._held[key] = Held(conversation, link)
+                    begun.append(self._held[key])
+                held = self._held.get(key)
+                if held is not None:
+                    news[key] = held
+                    if taken is not None and taken.data:
+                        batch.arrived.append((key, taken.start, taken.data))
+                        arrived.append((held, taken.data))
+            self._commit(batch, at)
+            for held, data in arrived:
+                held.arrive(data)
+            for held in begun:
+                tell = self._ports.get(held.link.port)
+                if tell is not None:
+                    held.has_wire = True
+                    tell(held)
+        for held in news.values():
+            held.tell()
+        self.on_said()
+
+    def came_back(self, report: Report) -> bool:
+        """A mail system says what became of a mail; whether it was one of ours.
+
+        Anybody can write such a report, but only who has handled the mail knows its number.
+        """
+        with self._lock:
+            names = {report.message_id, report.envelope_id} - {""}
+            row = next((one for one in self._posts.values() if one.message_id in names), None)
+            if row is None:
+                return False
+            if report.kind is not Kind.FAILED:
+                return True
+            at = moment()
+            post = Post(row.number, row.recipient, [], row.parts, is_reply=False)
+            is_final = not report.status.startswith("4")
+            self._mailbox.bounced(post, report.status, report.text, at, is_final=is_final)
+            self._commit(Batch(done_posts=[row.number]), at)
+            del self._posts[row.number]
+        self._tell(row.parts)
+        self.on_said()
+        return True
+
+    # --- mails out ----------------------------------------------------------------------
+
+    def next_mail(self) -> float | None:
+        """When there is a mail to be made, by the clock; None: not by itself."""
+        with self._lock:
+            at = moment()
+            due = self._mailbox.next_timer(at)
+            if due is None or due > at.now:
+                return due
+            self._mailbox.on_timer(at)
+            self._commit(Batch(), at)
+            over = [held for held in self._held.values() if held.conversation.ending]
+        for held in over:
+            held.tell()
+        return due
+
+    def take_post(self, room_bytes: int) -> Post | None:
+        """What the next mail says, if there is one to be made and the budget allows it."""
+        with self._lock:
+            at = moment()
+            post = self._mailbox.take_post(at, room_bytes)
+            if post is None:
+                return None
+            self.budget.take(at.utc)
+            self._commit(Batch(budget=self.budget.state()), at)
+            return post
+
+    def submitted(self, post: Post, message_id: str) -> None:
+        """A mail system has it."""
+        with self._lock:
+            at = moment()
+            self._mailbox.submitted(post, at)
+            batch = Batch()
+            if post.parts:
+                row = PostRow(post.number, message_id, post.recipient, post.parts, at.utc)
+                batch.posts.append(row)
+                batch.done_posts = self._old_posts(at)
+                self._posts[row.number] = row
+            self._commit(batch, at)
+        self._tell(post.parts)
+
+    def _old_posts(self, at: Moment) -> list[int]:
+        old: list[int] = []
+        for number, row in self._posts.items():
+            if row.submitted_utc > at.utc - _COMES_BACK_S and len(self._posts) - len(old) < _POSTS:
+                break
+            old.append(number)
+        for number in old:
+            del self._posts[number]
+        return old
+
+    def failed(self, post: Post, reason: str, *, is_final: bool, at_once: bool = False) -> None:
+        """It was refused; if not for good, it is made again, at once or after a while."""
+        with self._lock:
+            at = moment()
+            if at_once:
+                self._mailbox.bounced(post, "", reason, at, is_final=False)
+            else:
+                self._mailbox.failed(post, reason, at, is_final=is_final)
+            self._commit(Batch(), at)
+        self._tell(post.parts)
+
+    def refuse_all(self, reason: str) -> None:
+        """No mail can leave until somebody changes something: whoever waits is told.
+
+        A conversation of which no mail has left never was; the others wait in the store.
+        """
+        with self._lock:
+            at = moment()
+            told = [held for held in self._held.values() if held.has_wire]
+            for held in told:
+                if held.conversation.is_unheard:
+                    held.conversation.failed(-1, reason, at, is_final=True)
+                    self._mailbox.touch(held.link.key)
+                else:
+                    held.lost = held.lost or reason
+            self._commit(Batch(), at)
+        for held in told:
+            held.tell()
+
+    def _tell(self, parts: Iterable[tuple[Key, int]]) -> None:
+        for key, _ in parts:
+            held = self._held.get(key)
+            if held is not None:
+                held.tell()
+
+    # --- looking ------------------------------------------------------------------------
+
+    @property
+    def trouble(self) -> str:
+        """What keeps mails from travelling at this moment; "": nothing that is known."""
+        return "; ".join(text for text in list(self._troubles.values()) if text)
+
+    def note_trouble(self, room: str, text: str) -> None:
+        self._troubles[room] = text
+
+    def counts(self) -> dict[str, int]:
+        """What frames were not taken, and why, since this process has begun."""
+        mailbox = self._mailbox
+        return {
+            "foreign": mailbox.foreign, "doubled": mailbox.doubled, "refused": mailbox.refused,
+            "answered": mailbox.answered,
+        }  # fmt: skip
+
+    # --- the end ------------------------------------------------------------------------
+
+    def close(self) -> None:
+        with self._lock:
+            self._store.close()
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self._store.after_fork()
