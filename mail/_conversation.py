@@ -70,6 +70,11 @@ class Conversation(KeptConversation):
         return self._in.received
 
     @property
+    def last_utc(self) -> float:
+        """The last time at which what the peer has said so far may still arrive."""
+        return self._last_utc
+
+    @property
     def unconfirmed(self) -> int:
         """How many bytes (the end counted) the peer is not known to have."""
         return self._out.total - self._out.confirmed

@@ -22,6 +22,7 @@ class Held:
     __slots__ = (
         "_arrived",
         "conversation",
+        "fed",
         "has_wire",
         "kept",
         "link",
@@ -41,6 +42,8 @@ class Held:
         self.link = link
         #: What a former process has kept of the machine; None: there was none.
         self.kept = kept
+        #: How many of the peer's bytes are in what is kept of the machine.
+        self.fed = kept.fed if kept is not None else 0
         #: A point of this process speaks here.
         self.has_wire = False
         #: Why this process can have no part in it any more; what is kept stands.

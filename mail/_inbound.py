@@ -29,8 +29,8 @@ _log = logging.getLogger("compoint.mail")
 
 #: The drop box is looked at so often even when nobody says that there is something.
 LOOK_S: Final = 1.0
-#: Between two looks: pokes come from anybody on this machine.
-PAUSE_S: Final = 0.002
+#: A poke behind one for nothing is followed so late: anybody on this machine can poke.
+PAUSE_S: Final = 0.005
 #: So many mails, and so many bytes of them, are one step.
 _MAILS: Final = 256
 _BYTES: Final = 16 << 20
@@ -47,6 +47,8 @@ class Inbound:
     def __init__(self, office: PostOffice) -> None:
         self._office = office
         self._is_over = False
+        self._has_found = False
+        self._is_poked = False
         self._logged: dict[str, int] = {}
         #: How many mails were put aside, by the reason.
         self.put_aside: dict[str, int] = {}
@@ -99,17 +101,21 @@ class Inbound:
             self._wait()
 
     def _wait(self) -> None:
-        with contextlib.suppress(TimeoutError):
+        # Whoever else has poked meanwhile is served by the same look.
+        with contextlib.suppress(TimeoutError, BlockingIOError):
+            was_fooled = self._is_poked and not self._has_found
+            self._is_poked = False
             self._socket.settimeout(LOOK_S)
             self._socket.recv(1)
-            # Whoever else has poked meanwhile is served by the same look.
-            self._socket.settimeout(PAUSE_S)
+            self._is_poked = True
+            self._socket.settimeout(PAUSE_S if was_fooled else 0.0)
             while True:
                 self._socket.recv(1)
 
     def _look(self) -> bool:
         """Take the mails that wait, as one step; whether there may be more."""
         names = self._dropbox.waiting()[:_MAILS]
+        self._has_found = bool(names)
         frames: list[Frame] = []
         taken: list[str] = []
         aside: list[str] = []

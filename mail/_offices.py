@@ -113,12 +113,19 @@ class Staffed:
         self._is_closed = True
         self._inbound.after_fork()
         self.office.after_fork()
-        _open.clear()
+        _forget_all()
 
 
 _lock = threading.Lock()
 _opening = threading.Lock()
 _open: dict[str, Staffed] = {}
+
+
+def _forget_all() -> None:
+    """In a child process: its parent's threads may have held the locks."""
+    global _lock, _opening
+    _lock, _opening = threading.Lock(), threading.Lock()
+    _open.clear()
 
 
 def staffed(settings: OfficeSettings) -> Staffed:

@@ -67,6 +67,8 @@ class Outbound:
         self._count = itertools.count()
         #: Until then no mail is made: the last one showed that none would be taken.
         self._rests_until = 0.0
+        #: The mail server takes none of our mails until somebody changes something.
+        self._is_refused = False
         #: Until then more may come for the mail that is to be made; 0: there is none.
         self._gathers_until = 0.0
         #: Nobody needs mails any more; what is under way has until then.
@@ -103,6 +105,8 @@ class Outbound:
                 "`compoint mail flush` does",
                 self._office.settings.spool,
             )
+            return True
+        if self._is_refused:
             return True
         due = self._office.next_mail()
         return not self._again and (due is None or due > clock())
@@ -166,6 +170,7 @@ class Outbound:
         )  # fmt: skip
         if outcome.verdict is Verdict.ACCEPTED:
             self._rests_until = 0.0
+            self._is_refused = False
             self._office.note_trouble("out", "")
             self._office.submitted(post, mail.message_id)
         elif outcome.verdict is not Verdict.FINAL:
@@ -180,6 +185,7 @@ class Outbound:
             self._office.failed(post, reason, is_final=False)
             self._office.refuse_all(reason)
             self._rests_until = clock() + AGAIN_MOST_S
+            self._is_refused = True
         else:
             reason = f"the mail server refused the mail to {post.recipient}: {outcome}"
             self._office.failed(post, reason, is_final=True)

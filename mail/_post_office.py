@@ -15,10 +15,12 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
+from compoint.core.codes import Code
 from compoint.core.keeping import has_goodbye
 from compoint.deadline import clock
 from compoint.errors import BusyError, Phase
 from mail._answers import key_for
+from mail._backlog import Backlog
 from mail._batch import Batch, Link, PostRow
 from mail._envelope import Place
 from mail._held import Held
@@ -39,6 +41,8 @@ __all__ = ["PostOffice", "moment"]
 
 #: Local ports of initiators, as a system gives them.
 _PORTS: Final = range(49152, 65536)
+#: How often what nobody has taken up is looked for.
+_SWEEP_EACH_S: Final = 3600.0
 #: A mail may come back as long as mail systems try, and a day (RFC 5321 §4.5.4.1).
 _COMES_BACK_S: Final = 6 * 86400.0
 #: So many mails are remembered that may come back; of the oldest it is then not known.
@@ -65,11 +69,14 @@ class PostOffice:
         self._lock = threading.Lock()
         self._store = Store(settings.spool, settings.mailbox)
         self._held: dict[Key, Held] = {}
+        self._backlog = Backlog()
         self._ports: dict[int, Arrived] = {}
         #: Called when there is, or may be, a mail to be made.
         self.on_said: Callable[[], None] = lambda: None
         #: What keeps mails from travelling, by the name of the room that says so.
         self._troubles: dict[str, str] = {}
+        #: Frames that were not taken because too much waits for programs.
+        self.dropped = 0
         try:
             self._load()
         except BaseException:
@@ -90,6 +97,8 @@ class PostOffice:
         self._mailbox.restore(kept, loaded.tombstones, at)
         self._posts = {row.number: row for row in loaded.posts}
         self.budget = settings.budget(loaded.budget)
+        self._backlog = Backlog()
+        self._sweep_at = at.now + _SWEEP_EACH_S
         for rows in loaded.conversations:
             key = rows.state.conversation, rows.state.is_initiator
             held = self._held.get(key)
@@ -97,9 +106,10 @@ class PostOffice:
                 held.conversation = self._mailbox.conversations[key]
             else:
                 self._take_up(key, rows, at)
-        for key, held in self._held.items():
-            if key not in self._mailbox.conversations:
-                held.lost = held.lost or "what was kept of it is lost"
+            self._note_waiting(self._held[key])
+        for key in [key for key in self._held if key not in self._mailbox.conversations]:
+            held = self._held[key] if self._held[key].has_wire else self._held.pop(key)
+            held.lost = held.lost or "what was kept of it is lost"
 
     def _take_up(self, key: Key, rows: Rows, at: Moment) -> None:
         """A conversation that a former process has left."""
@@ -108,6 +118,8 @@ class PostOffice:
         fed = rows.machine.fed if rows.machine is not None else 0
         arrived = tuple(body[max(0, fed - start) :] for start, body in rows.arrived)
         held = self._held[key] = Held(conversation, link, rows.machine, arrived)
+        if 0 < conversation.last_utc < at.utc:
+            self._give_up(held, at)
         # An initiator without a name is gone for good; and nobody is missed who had closed.
         is_gone = conversation.is_initiator and not link.name
         if link.is_released or is_gone or (rows.machine and has_goodbye(rows.machine)):
@@ -115,6 +127,18 @@ class PostOffice:
             held.link = link._replace(is_released=True)
             self._mailbox.touch(key)
             self._mailbox.release(key)
+
+    def _give_up(self, held: Held, at: Moment) -> None:
+        """Nobody has come for it in all the time for which the peer's last words were good."""
+        text = f"no program took it up within {self.settings.pace.expire_s:.3g} s"
+        held.conversation.break_off(Code.EXPIRED, text)
+        held.link = held.link._replace(is_released=True)
+        self._mailbox.touch(held.link.key)
+        self._mailbox.release(held.link.key)
+
+    def _note_waiting(self, held: Held) -> None:
+        waiting = held.conversation.received - held.fed
+        self._backlog.note(held.link.key, held.conversation.theirs.mailbox, waiting)
 
     def _commit(self, batch: Batch, at: Moment) -> None:
         """Make the step lasting. OSError: it was undone."""
@@ -130,6 +154,7 @@ class PostOffice:
             raise
         for key in batch.mailbox.gone:
             held = self._held.get(key)
+            self._backlog.note(key, "", 0)
             if held is not None and not held.has_wire:
                 del self._held[key]
 
@@ -231,6 +256,8 @@ class PostOffice:
             if is_released:
                 self._let_go(held, batch)
             self._commit(batch, at)
+            held.fed = changes.fed
+            self._note_waiting(held)
         if data:
             self.on_said()
 
@@ -283,8 +310,11 @@ class PostOffice:
             batch = Batch()
             arrived: list[tuple[Held, bytes]] = []
             for frame in frames:
-                taken = self._mailbox.take(frame, at)
                 key = key_for(frame)
+                if frame.body and not self._backlog.has_room(key, frame.sender.mailbox):
+                    self.dropped += 1
+                    continue
+                taken = self._mailbox.take(frame, at)
                 if taken is not None and taken.is_new:
                     conversation = self._mailbox.conversations[key]
                     link = Link(key, conversation.ours.port, "", "", is_released=False)
@@ -297,6 +327,7 @@ class PostOffice:
                     if taken is not None and taken.data:
                         batch.arrived.append((key, taken.start, taken.data))
                         arrived.append((held, taken.data))
+                        self._note_waiting(held)
             self._commit(batch, at)
             for held, data in arrived:
                 held.arrive(data)
@@ -337,6 +368,8 @@ class PostOffice:
         """When there is a mail to be made, by the clock; None: not by itself."""
         with self._lock:
             at = moment()
+            if at.now >= self._sweep_at:
+                self._sweep(at)
             due = self._mailbox.next_timer(at)
             if due is None or due > at.now:
                 return due
@@ -346,6 +379,13 @@ class PostOffice:
         for held in over:
             held.tell()
         return due
+
+    def _sweep(self, at: Moment) -> None:
+        self._sweep_at = at.now + _SWEEP_EACH_S
+        for held in self._held.values():
+            is_left = not (held.has_wire or held.link.is_released or held.conversation.ending)
+            if is_left and 0 < held.conversation.last_utc < at.utc:
+                self._give_up(held, at)
 
     def take_post(self, room_bytes: int) -> Post | None:
         """What the next mail says, if there is one to be made and the budget allows it."""
@@ -432,7 +472,7 @@ class PostOffice:
         mailbox = self._mailbox
         return {
             "foreign": mailbox.foreign, "doubled": mailbox.doubled, "refused": mailbox.refused,
-            "answered": mailbox.answered,
+            "dropped": self.dropped, "answered": mailbox.answered,
         }  # fmt: skip
 
     # --- the end ------------------------------------------------------------------------

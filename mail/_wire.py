@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MailWire"]
 
+
 class MailWire(Wire):
     """Bytes that travel in mails, kept in the store until the peer has them."""
 
