@@ -49,6 +49,8 @@ class Inbound:
         self._is_over = False
         self._has_found = False
         self._is_poked = False
+        #: So many mails are one step.
+        self._most = _MAILS
         self._logged: dict[str, int] = {}
         #: How many mails were put aside, by the reason.
         self.put_aside: dict[str, int] = {}
@@ -114,7 +116,7 @@ class Inbound:
 
     def _look(self) -> bool:
         """Take the mails that wait, as one step; whether there may be more."""
-        names = self._dropbox.waiting()[:_MAILS]
+        names = self._dropbox.waiting()[: self._most]
         self._has_found = bool(names)
         frames: list[Frame] = []
         taken: list[str] = []
@@ -129,13 +131,31 @@ class Inbound:
             (taken if good or is_report else aside).append(name)
             if held > _BYTES:
                 break
-        if frames:
-            self._office.take(frames)
+        if not self._take(frames):
+            if len(names) > 1:
+                # One by one: only the mail at fault is to be put aside.
+                self._most = 1
+                return True
+            aside += taken
+            taken = []
+        self._most = _MAILS
         for name in taken:
             self._dropbox.remove(name)
         for name in aside:
             self._dropbox.set_aside(name)
         return len(taken) + len(aside) < len(names) or len(names) == _MAILS
+
+    def _take(self, frames: list[Frame]) -> bool:
+        """Whether these could be taken, which is a fault of ours if not."""
+        try:
+            if frames:
+                self._office.take(frames)
+        except OSError:
+            raise
+        except Exception:  # noqa: BLE001 - one mail must not stop all others
+            _log.exception("internal error at a mail, which is put aside; please report it")
+            return False
+        return True
 
     def _read(self, name: str) -> tuple[Found, int]:
         with open(self._dropbox.path(name), "rb") as file:

@@ -7,6 +7,7 @@ first, within a bounded time.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from compoint.deadline import clock
 from compoint.drive.lifetime import lifetime
+from compoint.errors import BusyError, Phase
 from mail._inbound import Inbound
 from mail._outbound import LINGER_S, Outbound
 from mail._post_office import PostOffice
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from mail._settings import OfficeSettings
 
 __all__ = ["Staffed", "staffed"]
+
+_log = logging.getLogger("compoint.mail")
 
 
 class Staffed:
@@ -62,7 +66,8 @@ class Staffed:
                 return False
             self._users += 1
             self._outbound.ends_at = None
-            return True
+        self._outbound.try_again()
+        return True
 
     def leave(self) -> None:
         """One user less."""
@@ -71,6 +76,11 @@ class Staffed:
             if not self._users:
                 self._outbound.ends_at = clock() + LINGER_S
         self._outbound.look()
+
+    @property
+    def has_users(self) -> bool:
+        with _lock:
+            return self._users > 0 and not self._is_closed
 
     def wait_ended(self) -> None:
         self._has_ended.wait()
@@ -84,6 +94,9 @@ class Staffed:
                     if not self._users or self._is_at_exit():
                         self._is_closed = True
                         break
+        except Exception as error:  # noqa: BLE001 - nobody must wait for this thread
+            _log.exception("internal error in the mail transport; please report it")
+            self.office.lose_all(f"internal error in the mail transport ({error!r})")
         finally:
             self._is_closed = True
             self._close()
@@ -139,8 +152,13 @@ def staffed(settings: OfficeSettings) -> Staffed:
             one = _open.get(settings.spool)
             if one is None:
                 break
-            if one.enter():
+            if one.office.settings == settings and one.enter():
                 return one
+            if one.has_users:
+                raise BusyError(
+                    f"the mailbox {settings.mailbox} is in use here with other settings",
+                    phase=Phase.OPEN, hint="close its points before the settings change",
+                )  # fmt: skip
             one.wait_ended()
         one = Staffed(settings)
         one.enter()

@@ -79,10 +79,18 @@ class Outbound:
         """There may be something to do."""
         self._bell.set()
 
+    def try_again(self) -> None:
+        """Somebody new comes: what was refused before may be taken now."""
+        if self._is_refused:
+            self._rests_until = 0.0
+            self._bell.set()
+
     def run(self) -> None:
         """Until nobody uses it any more, and nothing can be done now."""
-        while not self._is_over():
+        while True:
             try:
+                if self._is_over():
+                    break
                 until = self._step()
             except OSError as error:
                 # What could not be kept was not said either; it will be said again.

@@ -451,6 +451,15 @@ class PostOffice:
         for held in told:
             held.tell()
 
+    def lose_all(self, reason: str) -> None:
+        """This process can do nothing more for its points; what is kept stands."""
+        with self._lock:
+            told = [held for held in self._held.values() if held.has_wire]
+            for held in told:
+                held.lost = held.lost or reason
+        for held in told:
+            held.tell()
+
     def _tell(self, parts: Iterable[tuple[Key, int]]) -> None:
         for key, _ in parts:
             held = self._held.get(key)
