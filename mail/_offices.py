@@ -91,7 +91,7 @@ class Staffed:
                 self._outbound.run()
                 with _lock:
                     # Somebody may have come in the last moment.
-                    if not self._users or self._is_at_exit():
+                    if not self._users or clock() >= self._outbound.stops_at:
                         self._is_closed = True
                         break
         except Exception as error:  # noqa: BLE001 - nobody must wait for this thread
@@ -105,10 +105,6 @@ class Staffed:
                     del _open[self.office.settings.spool]
             self._has_ended.set()
 
-    def _is_at_exit(self) -> bool:
-        ends_at = self._outbound.ends_at
-        return ends_at is not None and clock() >= ends_at
-
     def _close(self) -> None:
         for front in self._fronts:
             front.stop()
@@ -119,7 +115,7 @@ class Staffed:
 
     def close_at_exit(self) -> None:
         """The program ends. Points are closed after this; none must keep it alive for ever."""
-        self._outbound.ends_at = clock() + lifetime.exit_s + LINGER_S
+        self._outbound.stops_at = clock() + lifetime.exit_s + LINGER_S
         self._outbound.look()
 
     def after_fork(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import math
 import random
 import threading
 import time
@@ -71,8 +72,10 @@ class Outbound:
         self._is_refused = False
         #: Until then more may come for the mail that is to be made; 0: there is none.
         self._gathers_until = 0.0
-        #: Nobody needs mails any more; what is under way has until then.
+        #: Nobody needs mails any more; what is under way has until then. None: somebody does.
         self.ends_at: float | None = None
+        #: The program ends, and with it everything, whoever needs mails.
+        self.stops_at = math.inf
         office.on_said = self._bell.set
 
     def look(self) -> None:
@@ -104,10 +107,11 @@ class Outbound:
             self._sender.close()
 
     def _is_over(self) -> bool:
+        now = clock()
         ends_at = self.ends_at
-        if ends_at is None:
+        if ends_at is None and now < self.stops_at:
             return False
-        if clock() >= ends_at:
+        if ends_at is None or now >= min(ends_at, self.stops_at):
             _log.warning(
                 "mails are left in %s; the next program that uses the mailbox sends them, or "
                 "`compoint mail flush` does",
@@ -117,11 +121,12 @@ class Outbound:
         if self._is_refused:
             return True
         due = self._office.next_mail()
-        return not self._again and (due is None or due > clock())
+        return not self._again and (due is None or due > now)
 
     def _sleep(self, until: float | None) -> None:
         times = [one for one in (until, self.ends_at) if one is not None]
-        self._bell.wait(max(0.0, min(times) - clock()) if times else None)
+        first = min([*times, self.stops_at])
+        self._bell.wait(max(0.0, first - clock()) if first < math.inf else None)
 
     def _step(self) -> float | None:
         """Do what is to be done now; when there will be more (None: not by itself)."""
