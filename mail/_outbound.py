@@ -108,20 +108,20 @@ class Outbound:
 
     def _is_over(self) -> bool:
         now = clock()
-        ends_at = self.ends_at
-        if ends_at is None and now < self.stops_at:
+        if self.ends_at is None and now < self.stops_at:
             return False
-        if ends_at is None or now >= min(ends_at, self.stops_at):
-            _log.warning(
-                "mails are left in %s; the next program that uses the mailbox sends them, or "
-                "`compoint mail flush` does",
-                self._office.settings.spool,
-            )
-            return True
-        if self._is_refused:
-            return True
         due = self._office.next_mail()
-        return not self._again and (due is None or due > now)
+        if not self._again and (due is None or due > now):
+            return True
+        last = min(self.ends_at or math.inf, self.stops_at)
+        if now < last and self._rests_until < last and not self._is_refused:
+            return False
+        _log.warning(
+            "mails are left in %s; the next program that uses the mailbox sends them, or "
+            "`compoint mail flush` does",
+            self._office.settings.spool,
+        )
+        return True
 
     def _sleep(self, until: float | None) -> None:
         times = [one for one in (until, self.ends_at) if one is not None]
