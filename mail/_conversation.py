@@ -194,6 +194,17 @@ class Conversation(KeptConversation):
 
     # --- what goes into the next mail -----------------------------------------------------
 
+    @property
+    def is_waiting(self) -> bool:
+        """No mail system has all of what is to be said now."""
+        return self._is_reset_due if self.ending else self._out.is_waiting
+
+    def hurry(self) -> None:
+        """What waits for its next try, or for something to ride on, is due now."""
+        self._out.hurry()
+        if self._ack_at < math.inf:
+            self._ack_at = -math.inf
+
     def next_timer(self, at: Moment) -> float | None:
         """When `take_output` or `on_timer` has something to do; None: never by itself.
 

@@ -295,4 +295,7 @@ def _parse(whole: bytes, kind: Kind, flags: Flag, trust: int) -> Envelope:
 
 def _place(name: bytes, port: int) -> Place:
     # Answers will go there: what is no mailbox must never come near a mail's head.
-    return Place(ComPointAddress("mail", name.decode(), port or 1).host, port)
+    address = ComPointAddress("mail", name.decode(), port)
+    if not address.host:
+        raise ValueError("a frame without a mailbox")
+    return Place(address.host, port)

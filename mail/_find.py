@@ -6,7 +6,8 @@ wrap what they suspect). A mail about a mail that was not delivered is a report;
 our own payload, which must not be taken for one of the peer's.
 
 A mail is read in pieces; at its largest, memory holds its text (about three times the mail
-while parsing) and the payload, never more copies.
+while parsing) and the payload, never more copies. Of one that was made to be costly, of many
+parts or of empty lines, no more is parsed than any mail of ours may have become.
 """
 
 from __future__ import annotations
@@ -14,15 +15,23 @@ from __future__ import annotations
 import binascii
 import email.utils
 import enum
+import itertools
 from email.feedparser import BytesFeedParser
 from email.message import Message
-from typing import BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 from mail._glance import ENCODED_MAGIC, MAGIC
 
 __all__ = ["Facts", "Found", "Kind", "find"]
 
 _PIECE_BYTES: Final = 64 * 1024
+
+#: A mail of more parts, at any depth, is none of ours: each costs a thousand bytes and looks
+#: at every line in it.
+_PARTS: Final = 100
+#: Nor is one with more ends of lines (CR and LF, each for itself): the largest mail in lines
+#: of 60 characters has fewer.
+_LINE_ENDS: Final = 2_000_000
 
 _NOT_BASE64: Final = bytes(
     set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
@@ -81,14 +90,25 @@ def find(source: BinaryIO) -> Found:
         return _in_mail(_parsed(start, source))
     except (OSError, MemoryError):
         raise
-    except Exception:  # noqa: BLE001 - parts nested a thousand deep, or a fault of the parser
+    except Exception:  # noqa: BLE001 - too costly, or a fault of the parser
         return Found(Kind.FOREIGN)
 
 
 def _parsed(start: bytes, source: BinaryIO) -> Message:
-    parser: BytesFeedParser[Message] = BytesFeedParser()
+    parts = itertools.count(1)
+
+    def new_part(**options: Any) -> Message:
+        if next(parts) > _PARTS:
+            raise ValueError("a mail of too many parts")
+        return Message(**options)
+
+    parser: BytesFeedParser[Message] = BytesFeedParser(new_part)
     piece = start
+    line_ends = 0
     while piece:
+        line_ends += piece.count(b"\n") + piece.count(b"\r")
+        if line_ends > _LINE_ENDS:
+            raise ValueError("a mail of too many lines")
         parser.feed(piece)
         piece = source.read(_PIECE_BYTES)
     return parser.close()

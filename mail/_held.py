@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from compoint.drive.waiter import Waiter
 
 if TYPE_CHECKING:
+    from compoint.core.codes import Ending
     from compoint.core.keeping import KeptConnection
     from mail._conversation import Conversation
     from mail._store import Link
@@ -21,7 +22,9 @@ class Held:
 
     __slots__ = (
         "_arrived",
+        "_has_end",
         "conversation",
+        "ending",
         "fed",
         "has_wire",
         "kept",
@@ -48,6 +51,9 @@ class Held:
         self.has_wire = False
         #: Why this process can have no part in it any more; what is kept stands.
         self.lost = ""
+        #: Why the conversation broke; like all that is free, only once that was committed.
+        self.ending: Ending | None = None
+        self._has_end = False
         self.waiter = Waiter()
         self.on_news: Callable[[], None] | None = None
         # Bytes in order that the machine has not taken: one thread appends, one takes.
@@ -61,11 +67,15 @@ class Held:
     @property
     def is_finished(self) -> bool:
         """Nothing more will ever arrive. Free."""
-        conversation = self.conversation
-        return bool(self.lost or conversation.ending or conversation.has_end)
+        return bool(self.lost or self.ending or self._has_end)
 
     def arrive(self, data: bytes) -> None:
         self._arrived.append(data)
+
+    def show(self) -> None:
+        """The state of the conversation is committed, and what had arrived has been given."""
+        self.ending = self.conversation.ending
+        self._has_end = self.conversation.has_end
 
     def take(self, most: int) -> bytes:
         """What has arrived, at most so many bytes. Free, for one thread at a time."""

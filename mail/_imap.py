@@ -282,11 +282,10 @@ def _new_in(connection: Connection, place: _Place) -> list[int]:
 
 def _mark(connection: Connection, place: _Place) -> None:
     """Mark what was kept, so that neither a person nor another process of ours meets it."""
-    while place.unmarked:
-        uids = place.unmarked[:_BATCH]
-        if not connection.mark(uids, rf"(\Seen {KEYWORD})"):
-            connection.mark(uids, r"(\Seen)")  # a server without keywords of clients
-        del place.unmarked[: len(uids)]
+    if place.unmarked:
+        if not connection.mark(place.unmarked, rf"(\Seen {KEYWORD})"):
+            connection.mark(place.unmarked, r"(\Seen)")  # a server without keywords of clients
+        place.unmarked.clear()
 
 
 def _read(notes: str, prefix: str) -> dict[str, _Place]:

@@ -286,7 +286,7 @@ class Connection(imaplib.IMAP4):
         self._allow(MAIL_S, MAIL_BYTES + _BESIDE_BYTES)
         # Between the answers may stand what was not asked for.
         for answer in self._ask("FETCH", str(uid), "(UID BODY.PEEK[])"):
-            if isinstance(answer, tuple) and b"BODY[]" in answer[0].upper():
+            if isinstance(answer, tuple):
                 return bytes(answer[1])
         return None
 

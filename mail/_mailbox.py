@@ -210,6 +210,12 @@ class Mailbox:
         self._graveyard.keep(key, self._guards.pop(key) or conversation.tombstone())
         return True
 
+    def hurry(self) -> None:
+        """What waits in any conversation for its next try, or to ride on something, is due."""
+        for key, conversation in self.conversations.items():
+            conversation.hurry()
+            self.touch(key)
+
     # --- what the peers say -----------------------------------------------------------------
 
     def take(self, frame: Frame, at: Moment) -> Taken | None:

@@ -105,7 +105,6 @@ class MaildirFront(Front):
                 return True
             self._kept.add(key)
         os.unlink(entry.path)
-        self._kept.remove(key)
         return True
 
 

@@ -153,6 +153,17 @@ class Outgoing:
 
     # --- what goes into the next mail -------------------------------------------------------
 
+    @property
+    def is_waiting(self) -> bool:
+        """No mail system has all of what may be said now."""
+        return self.on_the_way < self._fresh_end
+
+    def hurry(self) -> None:
+        """Whatever is in no mail at the moment is due."""
+        for one in self.segments:
+            if one.due < math.inf:
+                one.due = -math.inf
+
     def next_due(self) -> float:
         """When there is something to put into a mail: -inf is at once, inf is never."""
         if self._fresh_end > self.sent:

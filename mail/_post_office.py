@@ -26,6 +26,7 @@ from mail._envelope import Place
 from mail._held import Held
 from mail._mailbox import BoundsError, Mailbox, Post
 from mail._reports import Kind
+from mail._sent import Sent
 from mail._store import Store
 from mail._timers import Moment
 
@@ -43,10 +44,6 @@ __all__ = ["PostOffice", "moment"]
 _PORTS: Final = range(49152, 65536)
 #: How often what nobody has taken up is looked for.
 _SWEEP_EACH_S: Final = 3600.0
-#: A mail may come back as long as mail systems try, and a day (RFC 5321 §4.5.4.1).
-_COMES_BACK_S: Final = 6 * 86400.0
-#: So many mails are remembered that may come back; of the oldest it is then not known.
-_POSTS: Final = 10_000
 
 #: Called with each conversation that begins at a port, or was left there.
 Arrived = Callable[[Held], None]
@@ -95,7 +92,7 @@ class PostOffice:
         )
         kept = ((rows.state, rows.said, rows.early) for rows in loaded.conversations)
         self._mailbox.restore(kept, loaded.tombstones, at)
-        self._posts = {row.number: row for row in loaded.posts}
+        self._sent = Sent(loaded.posts)
         self.budget = settings.budget(loaded.budget)
         self._backlog = Backlog()
         self._sweep_at = at.now + _SWEEP_EACH_S
@@ -106,6 +103,7 @@ class PostOffice:
                 held.conversation = self._mailbox.conversations[key]
             else:
                 self._take_up(key, rows, at)
+            self._held[key].show()
             self._note_waiting(self._held[key])
         for key in [key for key in self._held if key not in self._mailbox.conversations]:
             held = self._held[key] if self._held[key].has_wire else self._held.pop(key)
@@ -152,9 +150,18 @@ class PostOffice:
             # Also Ctrl-C: what the disk has is what counts.
             self._load()
             raise
+        # Only now, and in this order: an end stands behind what has arrived.
+        for key, _, data in batch.arrived:
+            self._held[key].arrive(data)
+        for changes in batch.mailbox.changes:
+            held = self._held.get((changes.state.conversation, changes.state.is_initiator))
+            if held is not None:
+                held.show()
         for key in batch.mailbox.gone:
             held = self._held.get(key)
             self._backlog.note(key, "", 0)
+            if held is not None:
+                held.show()
             if held is not None and not held.has_wire:
                 del self._held[key]
 
@@ -308,7 +315,6 @@ class PostOffice:
         with self._lock:
             at = moment()
             batch = Batch()
-            arrived: list[tuple[Held, bytes]] = []
             for frame in frames:
                 key = key_for(frame)
                 if frame.body and not self._backlog.has_room(key, frame.sender.mailbox):
@@ -326,11 +332,8 @@ class PostOffice:
                     news[key] = held
                     if taken is not None and taken.data:
                         batch.arrived.append((key, taken.start, taken.data))
-                        arrived.append((held, taken.data))
                         self._note_waiting(held)
             self._commit(batch, at)
-            for held, data in arrived:
-                held.arrive(data)
             for held in begun:
                 tell = self._ports.get(held.link.port)
                 if tell is not None:
@@ -341,13 +344,9 @@ class PostOffice:
         self.on_said()
 
     def came_back(self, report: Report) -> bool:
-        """A mail system says what became of a mail; whether it was one of ours.
-
-        Anybody can write such a report, but only who has handled the mail knows its number.
-        """
+        """A mail system says what became of a mail; whether it was one of ours."""
         with self._lock:
-            names = {report.message_id, report.envelope_id} - {""}
-            row = next((one for one in self._posts.values() if one.message_id in names), None)
+            row = self._sent.meant_by(report)
             if row is None:
                 return False
             if report.kind is not Kind.FAILED:
@@ -357,7 +356,7 @@ class PostOffice:
             is_final = not report.status.startswith("4")
             self._mailbox.bounced(post, report.status, report.text, at, is_final=is_final)
             self._commit(Batch(done_posts=[row.number]), at)
-            del self._posts[row.number]
+            self._sent.remove(row.number)
         self._tell(row.parts)
         self.on_said()
         return True
@@ -407,20 +406,10 @@ class PostOffice:
             if post.parts:
                 row = PostRow(post.number, message_id, post.recipient, post.parts, at.utc)
                 batch.posts.append(row)
-                batch.done_posts = self._old_posts(at)
-                self._posts[row.number] = row
+                batch.done_posts = self._sent.remove_old(at.utc)
+                self._sent.add(row)
             self._commit(batch, at)
         self._tell(post.parts)
-
-    def _old_posts(self, at: Moment) -> list[int]:
-        old: list[int] = []
-        for number, row in self._posts.items():
-            if row.submitted_utc > at.utc - _COMES_BACK_S and len(self._posts) - len(old) < _POSTS:
-                break
-            old.append(number)
-        for number in old:
-            del self._posts[number]
-        return old
 
     def failed(self, post: Post, reason: str, *, is_final: bool, at_once: bool = False) -> None:
         """It was refused; if not for good, it is made again, at once or after a while."""

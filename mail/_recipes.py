@@ -132,6 +132,8 @@ def _program() -> list[str]:
     if os.access(beside, os.X_OK):
         return [beside]
     installed = shutil.which(_PROGRAM)
-    return (
-        [os.path.abspath(installed)] if installed else [sys.executable, "-P", "-m", "mail.receiver"]
-    )
+    if installed:
+        return [os.path.abspath(installed)]
+    # A checkout that was not installed: mail systems do not know where its packages lie.
+    folder = os.path.dirname(os.path.abspath(__file__))
+    return [sys.executable, "-P", os.path.join(folder, "receiver.py")]

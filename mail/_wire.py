@@ -6,12 +6,11 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
-from compoint.core.keeping import Keeper
 from compoint.drive.wire import Wire
 
 if TYPE_CHECKING:
     from compoint.core.connection import Connection
-    from compoint.core.keeping import ConnectionChanges
+    from compoint.core.keeping import ConnectionChanges, Keeper
     from mail._held import Held
     from mail._offices import Staffed
 
@@ -23,7 +22,7 @@ class MailWire(Wire):
 
     __slots__ = (
         "_changes", "_connection", "_held", "_is_abandoned", "_is_closed", "_is_released",
-        "_keeper", "_office", "_staffed", "_waits_for_room", "kept", "peer",
+        "_office", "_staffed", "_waits_for_room", "kept", "peer",
     )  # fmt: skip
 
     has_heartbeat = False
@@ -34,7 +33,6 @@ class MailWire(Wire):
         self._staffed = staffed
         self._office = staffed.office
         self._held = held
-        self._keeper: Keeper | None = None
         self._connection: Connection | None = None
         self._changes: ConnectionChanges | None = None
         self._is_closed = False
@@ -56,7 +54,7 @@ class MailWire(Wire):
 
     @property
     def has_ended(self) -> bool:  # type: ignore[override]
-        return self._held.conversation.ending is not None
+        return self._held.ending is not None
 
     @property
     def trouble(self) -> str:
@@ -64,14 +62,12 @@ class MailWire(Wire):
 
     # --- keeping ------------------------------------------------------------------------
 
-    def keep(self, connection: Connection) -> None:
+    def keep(self, connection: Connection, keeper: Keeper) -> None:
         output = connection.take_output()
         if self._is_released:
             return
-        if self._keeper is None:
-            self._connection = connection
-            self._keeper = Keeper(connection)
-        changes = self._keeper.changes()
+        self._connection = connection
+        changes = keeper.changes()
         data = b"" if self._is_closed else b"".join(output)
         is_released = self._is_closed and not self._has_reader()
         before = self._changes
@@ -90,7 +86,7 @@ class MailWire(Wire):
         """A point may still read what has arrived."""
         connection = self._connection
         return connection is not None and any(
-            stream.owner is not None for stream in connection.streams.values()
+            stream.owner is not None and stream.inbox for stream in connection.streams.values()
         )
 
     def _leave(self) -> None:
@@ -111,7 +107,7 @@ class MailWire(Wire):
             return data
         if not is_finished:
             raise BlockingIOError
-        if held.lost or held.conversation.ending:
+        if held.lost or held.ending:
             _raise_over(held)
         return b""
 
@@ -171,5 +167,5 @@ def _differ(before: ConnectionChanges, now: ConnectionChanges) -> bool:
 
 
 def _raise_over(held: Held) -> NoReturn:
-    ending = held.conversation.ending
+    ending = held.ending
     raise OSError(errno.ECONNABORTED, held.lost or (ending.text if ending else ""))

@@ -13,6 +13,10 @@ from __future__ import annotations
 import os
 import sys
 
+if __name__ == "__main__" and not __package__:
+    # By its path, in a checkout that was not installed.
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
 from mail._glance import is_surely_ours
 
 TYPE_CHECKING = False

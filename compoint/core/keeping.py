@@ -11,6 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from compoint.core.codes import Code, Ending, How
+from compoint.core.greeting import Greeting, Mode, parse_greeting
 
 if TYPE_CHECKING:
     from compoint.core.assembly import Assembly
@@ -97,7 +98,14 @@ def ending_of(row: list[Any] | None) -> Ending | None:
 
 
 def has_goodbye(kept: KeptConnection) -> bool:
-    """Whether the program of that process had ended all it had begun."""
+    """Whether the program of that process had ended all it had begun, and nothing can begin."""
+    row = json.loads(kept.row)
+    is_responder = row["mode"] == Mode.WELCOME
+    if is_responder and not (row["ending"] or row["is_leaving"]):
+        parsed = parse_greeting(bytes.fromhex(row["peer"] or ""))
+        # Not welcomed yet, or a channel may still be announced: somebody is wanted here.
+        if parsed is None or (isinstance(parsed[0], Greeting) and parsed[0].mode is Mode.CHANNELS):
+            return False
     return all(json.loads(stream.row)["goodbye_said"] for stream in kept.streams)
 
 

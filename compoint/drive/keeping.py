@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from compoint.core.codes import How
+from compoint.core.keeping import Keeper
 from compoint.drive.driver import Driver
 
 if TYPE_CHECKING:
@@ -24,10 +25,12 @@ __all__ = ["KeepingDriver"]
 class KeepingDriver(Driver):
     """A driver over a wire that keeps."""
 
-    __slots__ = ("_is_kept", "_is_retiring")
+    __slots__ = ("_is_kept", "_is_retiring", "_keeper")
 
     def __init__(self, wire: Wire, connection: Connection, pump: Pump) -> None:
         super().__init__(wire, connection, pump)
+        # Before the first bytes are fed: what they bring is not kept yet.
+        self._keeper = Keeper(connection)
         #: False: what is kept stands as it is, and waits for a process to go on with it.
         self._is_kept = True
         self._is_retiring = False
@@ -51,7 +54,7 @@ class KeepingDriver(Driver):
             return
         try:
             with self.step():
-                self.wire.keep(self.connection)
+                self.wire.keep(self.connection, self._keeper)
         except OSError as fault:
             self._abandon(fault.strerror or str(fault))
         if self.is_stuffed is not self.wire.is_full:

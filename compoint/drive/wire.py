@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from compoint.address import ComPointAddress
     from compoint.config import Settings
     from compoint.core.connection import Connection
-    from compoint.core.keeping import KeptConnection
+    from compoint.core.keeping import Keeper, KeptConnection
     from compoint.deadline import Deadline
 
 __all__ = ["Listener", "Opener", "Wire"]
@@ -64,8 +64,8 @@ class Wire(abc.ABC):
     #: The conversation itself has ended: nobody can go on with it (only asked where `keeps`).
     has_ended: bool = False
 
-    def keep(self, connection: Connection) -> None:
-        """Take the machine's output, and keep it together with the machine's state.
+    def keep(self, connection: Connection, keeper: Keeper) -> None:
+        """Take the machine's output, and keep it together with what `keeper` says has changed.
 
         On return both are safe, or OSError tells why neither is. Called with the driver's
         lock held, also after `close`, since what has arrived may be read then.
