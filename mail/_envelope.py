@@ -36,6 +36,9 @@ _FRAME_BYTES: Final = BODY_BYTES + 16 * KIB
 #: So many places that look like a frame and are none end the search: each may cost a sum
 #: over a whole frame.
 _FALSE_STARTS: Final = 64
+#: So many frames of one mail are read: each costs far more than its bytes, and no sender has
+#: so many conversations with one mailbox. What is behind them will be said again.
+_FRAMES: Final = 10_000
 #: Numbers and times stay below this, so that every store can keep them.
 _NUMBERS: Final = 1 << 63
 
@@ -207,10 +210,12 @@ def encode(frame: Frame, secret: bytes | None = None) -> bytes:
 
 def find_frames(data: bytes) -> Found:
     """Every frame in what a mail held, in order. Never raises."""
-    found = []
+    found: list[Envelope] = []
     faults: list[EnvelopeError] = []
     skipped = used = at = 0
-    while (at := data.find(MAGIC, at)) >= 0 and len(faults) < _FALSE_STARTS:
+    while (at := data.find(MAGIC, at)) >= 0:
+        if len(faults) >= _FALSE_STARTS or len(found) + skipped >= _FRAMES:
+            break
         try:
             whole = _whole(data, at)
         except EnvelopeError as fault:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import binascii
 import email.utils
 import enum
-import itertools
 from email.feedparser import BytesFeedParser
 from email.message import Message
 from typing import Any, BinaryIO, Final, NamedTuple
@@ -26,12 +25,12 @@ __all__ = ["Facts", "Found", "Kind", "find"]
 
 _PIECE_BYTES: Final = 64 * 1024
 
-#: A mail of more parts, at any depth, is none of ours: each costs a thousand bytes and looks
-#: at every line in it.
-_PARTS: Final = 100
-#: Nor is one with more ends of lines (CR and LF, each for itself): the largest mail in lines
-#: of 60 characters has fewer.
+#: A mail with more ends of lines (CR and LF, each for itself) is none of ours: the largest in
+#: lines of 60 characters has fewer.
 _LINE_ENDS: Final = 2_000_000
+#: The same for the ends of lines times the parts: the parser looks at each line once for each
+#: part around it.
+_LOOKS: Final = 20_000_000
 
 _NOT_BASE64: Final = bytes(
     set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
@@ -95,21 +94,21 @@ def find(source: BinaryIO) -> Found:
 
 
 def _parsed(start: bytes, source: BinaryIO) -> Message:
-    parts = itertools.count(1)
+    parts = 0
 
     def new_part(**options: Any) -> Message:
-        if next(parts) > _PARTS:
-            raise ValueError("a mail of too many parts")
+        nonlocal parts
+        parts += 1
         return Message(**options)
 
     parser: BytesFeedParser[Message] = BytesFeedParser(new_part)
     piece = start
     line_ends = 0
     while piece:
-        line_ends += piece.count(b"\n") + piece.count(b"\r")
-        if line_ends > _LINE_ENDS:
-            raise ValueError("a mail of too many lines")
         parser.feed(piece)
+        line_ends += piece.count(b"\n") + piece.count(b"\r")
+        if line_ends > _LINE_ENDS or line_ends * parts > _LOOKS:
+            raise ValueError("too costly")
         piece = source.read(_PIECE_BYTES)
     return parser.close()
 

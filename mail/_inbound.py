@@ -123,11 +123,9 @@ class Inbound:
         aside: list[str] = []
         held = 0
         for name in names:
-            found, size = self._read(name)
+            good, is_report, size = self._understood(name)
             held += size
-            good = self._good_frames(name, found) if found.kind is Kind.PAYLOADS else []
             frames += good
-            is_report = found.kind is Kind.REPORT and self._is_ours(name)
             (taken if good or is_report else aside).append(name)
             if held > _BYTES:
                 break
@@ -157,10 +155,28 @@ class Inbound:
             return False
         return True
 
-    def _read(self, name: str) -> tuple[Found, int]:
-        with open(self._dropbox.path(name), "rb") as file:
-            found = find(file)
-            return found, file.tell()
+    def _understood(self, name: str) -> tuple[list[Frame], bool, int]:
+        """The frames in a mail, whether it is a report about one of ours, and its size."""
+        size = 0
+        try:
+            with open(self._dropbox.path(name), "rb") as file:
+                found = find(file)
+                size = file.tell()
+            match found.kind:
+                case Kind.PAYLOADS:
+                    return self._good_frames(name, found), False, size
+                case Kind.REPORT:
+                    return [], self._is_ours(name), size
+                case Kind.FOREIGN:
+                    self._put_aside(name, "no frame in it")
+        except OSError:
+            raise
+        except MemoryError:
+            self._put_aside(name, "too large for this machine")
+        except Exception:  # noqa: BLE001 - one mail must not stop all others
+            _log.exception("internal error at a mail; please report it")
+            self._put_aside(name, "internal error")
+        return [], False, size
 
     def _is_ours(self, name: str) -> bool:
         with open(self._dropbox.path(name), "rb") as file:

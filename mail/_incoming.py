@@ -7,7 +7,8 @@ and the peer need not say it again.
 from __future__ import annotations
 
 import enum
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 __all__ = ["Early", "Incoming", "IncomingError", "News"]
@@ -117,11 +118,15 @@ class Incoming:
         added = []
         end = start + len(body)
         at = start
-        for one in [*self._early, Early(end, b"")]:
+        # Only those that overlap it are looked at: a mail may hold thousands of parts.
+        index = max(0, bisect_right(self._early, start, key=itemgetter(0)) - 1)
+        while at < end:
+            one = self._early[index] if index < len(self._early) else Early(end, b"")
             stop = min(one.start, end)
             if stop > at:
                 added.append(Early(at, body[at - start : stop - start]))
             at = max(at, one.start + len(one.body))
+            index += 1
         for one in added:
             self.keep(one)
         return added

@@ -6,16 +6,14 @@ first, within a bounded time.
 
 from __future__ import annotations
 
-import functools
 import logging
-import os
 import threading
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from compoint.deadline import clock
 from compoint.drive.lifetime import lifetime
 from compoint.errors import BusyError, Phase
+from mail._fronts import fronts
 from mail._inbound import Inbound
 from mail._outbound import LINGER_S, Outbound
 from mail._post_office import PostOffice
@@ -50,7 +48,8 @@ class Staffed:
         self._outbound = Outbound(self.office)
         self._inbound.start()
         try:
-            for front in _fronts(self.office, self._inbound):
+            put, poke = self._inbound.dropbox.put, self._inbound.poke
+            for front in fronts(settings, put, poke, self.office.note_trouble):
                 front.start()
                 self._fronts.append(front)
         except BaseException:
@@ -160,28 +159,3 @@ def staffed(settings: OfficeSettings) -> Staffed:
         one.enter()
         _open[settings.spool] = one
         return one
-
-
-def _fronts(office: PostOffice, inbound: Inbound) -> Iterator[Front]:
-    """What else puts mails into the drop box, beside the receiver program; as configured."""
-    settings = office.settings
-    put, poke = inbound.dropbox.put, inbound.poke
-
-    def trouble(room: str) -> Callable[[str], None]:
-        return functools.partial(office.note_trouble, room)
-
-    # Each is loaded when it is used: some need what is not always installed.
-    if settings.maildir:
-        from mail._maildir import MaildirFront  # noqa: PLC0415
-
-        yield MaildirFront(settings.maildir, put, poke, trouble("maildir"))
-    if settings.imap is not None:
-        from mail._imap import ImapFront  # noqa: PLC0415
-
-        notes = os.path.join(settings.spool, "imap")
-        yield ImapFront(settings.imap, put, poke, trouble("imap"), notes)
-    if settings.listen is not None:
-        from mail._listener import ListenerFront  # noqa: PLC0415
-
-        boxes = {settings.mailbox.lower(): put}
-        yield ListenerFront(settings.listen, boxes, poke, trouble("listener"))

@@ -111,7 +111,8 @@ class Outbound:
         if self.ends_at is None and now < self.stops_at:
             return False
         due = self._office.next_mail()
-        if not self._again and (due is None or due > now):
+        # The clock again: what has become due since is not to be left behind.
+        if not self._again and (due is None or due > clock()):
             return True
         last = min(self.ends_at or math.inf, self.stops_at)
         if now < last and self._rests_until < last and not self._is_refused:
@@ -195,8 +196,9 @@ class Outbound:
             reason = f"the mail server takes no mail of this program: {outcome}"
             self._office.note_trouble("out", reason)
             _log.error("%s", reason)
-            self._office.failed(post, reason, is_final=False)
+            # In this order: what was in no other mail so far has not begun.
             self._office.refuse_all(reason)
+            self._office.failed(post, reason, is_final=False)
             self._rests_until = clock() + AGAIN_MOST_S
             self._is_refused = True
         else:

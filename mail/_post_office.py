@@ -232,11 +232,22 @@ class PostOffice:
                 )  # fmt: skip
             self._ports[port] = arrived
             for held in self._held.values():
-                is_here = held.link.port == port and not held.conversation.is_initiator
-                if is_here and not (held.has_wire or held.link.is_released):
-                    held.has_wire = True
-                    arrived(held)
+                if held.link.port == port:
+                    self._offer(held)
         return port
+
+    def _offer(self, held: Held) -> None:
+        """Give a conversation that nobody has to who listens for it.
+
+        Before its first bytes, with the greeting, it is none: anything may begin one.
+        """
+        tell = self._ports.get(held.link.port)
+        conversation = held.conversation
+        if tell is None or conversation.is_initiator or not conversation.received:
+            return
+        if not (held.has_wire or held.link.is_released):
+            held.has_wire = True
+            tell(held)
 
     def stop_listening(self, port: int) -> None:
         with self._lock:
@@ -311,7 +322,6 @@ class PostOffice:
         OSError: nothing of it happened; the mails are to be kept.
         """
         news: dict[Key, Held] = {}
-        begun: list[Held] = []
         with self._lock:
             at = moment()
             batch = Batch()
@@ -326,7 +336,6 @@ class PostOffice:
                     link = Link(key, conversation.ours.port, "", "", is_released=False)
                     batch.links.append(link)
                     self._held[key] = Held(conversation, link)
-                    begun.append(self._held[key])
                 held = self._held.get(key)
                 if held is not None:
                     news[key] = held
@@ -334,11 +343,8 @@ class PostOffice:
                         batch.arrived.append((key, taken.start, taken.data))
                         self._note_waiting(held)
             self._commit(batch, at)
-            for held in begun:
-                tell = self._ports.get(held.link.port)
-                if tell is not None:
-                    held.has_wire = True
-                    tell(held)
+            for held in news.values():
+                self._offer(held)
         for held in news.values():
             held.tell()
         self.on_said()

@@ -48,12 +48,11 @@ class Probe:
     def __init__(self, settings: OfficeSettings) -> None:
         self._secret = settings.secret
         self._number = os.urandom(16)
-        self._body = os.urandom(_BODY_BYTES)
         utc = time.time()
         place = Place(settings.mailbox, 1)
         frame = Frame(
             Kind.ACK, Flag(0), self._number, os.urandom(8), place, place, 0, 0, 0, int(utc),
-            int(utc) + _LASTS_S, (), self._body,
+            int(utc) + _LASTS_S, (), os.urandom(_BODY_BYTES),
         )  # fmt: skip
         self.mail: Final = new_mail(
             encode(frame, self._secret), sender=settings.mailbox, recipient=settings.mailbox,
@@ -88,5 +87,5 @@ class Probe:
                     envelope.check_trust(self._secret)
                 except EnvelopeError as error:
                     return str(error)
-                return "" if envelope.frame.body == self._body else "it holds other bytes"
+                return ""
         return "; ".join(map(str, inside.faults)) or "its frame is gone"

@@ -80,6 +80,11 @@ class Protocol(SMTP):
         if isinstance(self.transport, asyncio.WriteTransport):
             self.transport.abort()
 
+    async def push(self, status: Any) -> None:
+        await super().push(status)
+        # Or one that sends commands in bulk would keep all others waiting.
+        await asyncio.sleep(0)
+
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
         self.on_end(self)

@@ -7,9 +7,9 @@ everything that happens.
 from __future__ import annotations
 
 import os
-import time
+import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 from compoint.core.codes import Code
 from compoint.deadline import clock
@@ -29,8 +29,6 @@ __all__ = ["Visit"]
 #: What tells of an event in one line.
 Tell = Callable[[str], None]
 
-_LOOK_S: Final = 0.01
-
 
 class Visit(PostOffice):
     """The mailbox is this process's until the end of the `with` block.
@@ -43,6 +41,7 @@ class Visit(PostOffice):
         super().__init__(settings)
         self._say = tell
         self._told: dict[str, str] = {}
+        self._has_looked = threading.Event()
         # Conversations that spoke in a mail that was handed over, and those in one that was not.
         self._spoken: set[Key] = set()
         self._unspoken: set[Key] = set()
@@ -67,12 +66,10 @@ class Visit(PostOffice):
     # --- what a person wants ------------------------------------------------------------
 
     def take_in(self, until: float) -> tuple[int, int]:
-        """Wait until the mails in the drop box are in the store; how many were taken, and how
-        many put aside. What is not taken by then, by the clock, stays."""
-        dropbox = self._inbound.dropbox
-        while dropbox.waiting() and clock() < until:
-            time.sleep(_LOOK_S)
-        gone = set(self._waited).difference(dropbox.waiting())
+        """Wait until the drop box was looked through, at the latest until then by the clock; how
+        many of its mails were taken, and how many put aside. The others stay there."""
+        self._has_looked.wait(max(0.0, until - clock()))
+        gone = set(self._waited).difference(self._inbound.dropbox.waiting())
         put_aside = gone.intersection(os.listdir(os.path.join(self.settings.spool, "bad")))
         return len(gone - put_aside), len(put_aside)
 
@@ -155,6 +152,9 @@ class Visit(PostOffice):
         if text and text != self._told.get(room):
             self._say(text)
         self._told[room] = text
+        if room == "in":
+            # It says so behind each look.
+            self._has_looked.set()
         if room == "budget" and text:
             # It would be for longer than anybody waits.
             self._outbound.ends_at = clock()

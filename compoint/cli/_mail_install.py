@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from compoint.cli._output import Output
 
-__all__ = ["run"]
+__all__ = ["receiver_config", "run"]
 
 _READERS: Final = """\
 Readers that go by mailcap: neomutt, mutt, alpine. In neomutt and mutt, displaying a mail is
@@ -52,7 +52,7 @@ def run(given: argparse.Namespace, out: Output) -> int:
         return 0
     sources = ComManager.settings().sources
     try:
-        config = _config(sources)
+        config = receiver_config(sources)
         command = receiver_command(config)
         texts = recipes(pwd.getpwuid(os.geteuid()).pw_name, config)
     except ValueError as error:
@@ -139,7 +139,7 @@ def _check(file: str, command: str) -> None:
         )
 
 
-def _config(sources: Sequence[str]) -> str:
+def receiver_config(sources: Sequence[str]) -> str:
     """The settings file that the receiver program has to be told; empty: it finds it itself.
 
     Mail systems start it with another environment, in another folder: it looks into the home

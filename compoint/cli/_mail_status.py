@@ -13,9 +13,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
 from compoint.address import ComPointAddress
+from compoint.cli._mail_settings import mail_settings
 from compoint.cli._visible import counted, size_in_words
-from compoint.errors import ConfigError, Phase
-from compoint.manager import ComManager
 from mail._rate import Budget
 from mail._settings import spool_folder
 from mail._store import Store
@@ -78,13 +77,7 @@ class MailStatus:
 
 def run(given: argparse.Namespace, out: Output) -> int:
     """Look and print."""
-    settings = ComManager.settings().mail
-    if settings is None:
-        raise ConfigError(
-            "mail is off", phase=Phase.CONFIGURE,
-            hint="set receiverPort, returnAddress and mailHost in [mail] of the _sempconfig",
-        )  # fmt: skip
-    status = _look(settings, time.time())
+    status = _look(mail_settings(), time.time())
     if given.json:
         out.say(json.dumps(asdict(status)))
     else:
@@ -131,7 +124,7 @@ def _of_conversation(view: ConversationView, utc: float) -> ConversationStatus:
         peer=str(ComPointAddress("mail", *view.peer)),
         is_initiator=is_initiator,
         port=view.port,
-        name=view.name,
+        name=view.name.removeprefix("plain "),
         said_bytes=view.said,
         # Where the end is confirmed too, it counts as one more.
         confirmed_bytes=min(view.confirmed, view.said),

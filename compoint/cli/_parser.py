@@ -22,6 +22,9 @@ ROOMS: Final = {
     "receive": "compoint.cli._receive",
     "talk": "compoint.cli._talk",
     "status": "compoint.cli._status",
+    "mail cancel": "compoint.cli._mail_cancel",
+    "mail doctor": "compoint.cli._mail_doctor",
+    "mail flush": "compoint.cli._mail_flush",
     "mail install": "compoint.cli._mail_install",
     "mail status": "compoint.cli._mail_status",
 }
@@ -82,9 +85,9 @@ def _add_common(of: argparse.ArgumentParser, config: str | None, debug: bool | s
 
 def _add_demo(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--protocol", choices=("tcp", "http", "memory"), default="tcp",
-        help="tcp, http: one process for each side; memory: threads of this process "
-        "(default: tcp)",
+        "--protocol", choices=("tcp", "http", "mail", "memory"), default="tcp",
+        help="tcp, http: one process for each side; mail: the same, with a mail server in "
+        "between; memory: threads of this process (default: tcp)",
     )  # fmt: skip
     command.add_argument(
         "--file", metavar="FILE", help="the file to transfer (default: this project's README)"
@@ -126,8 +129,13 @@ def _add_status(command: argparse.ArgumentParser) -> None:
 
 def _add_mail(command: argparse.ArgumentParser) -> None:
     commands = command.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    install = _command(commands, "install", "tell mail readers and systems of our mails")
-    install.set_defaults(command="mail install")
+
+    def add(name: str, purpose: str) -> argparse.ArgumentParser:
+        one = _command(commands, name, purpose)
+        one.set_defaults(command=f"mail {name}")
+        return one
+
+    install = add("install", "tell mail readers and systems of our mails")
     either = install.add_mutually_exclusive_group()
     either.add_argument(
         "--show", action="store_true", help="only print what would be written, and what to copy"
@@ -135,9 +143,24 @@ def _add_mail(command: argparse.ArgumentParser) -> None:
     either.add_argument(
         "--remove", action="store_true", help="take the line out of ~/.mailcap again"
     )
-    status = _command(commands, "status", "show the conversations of the mailbox and what waits")
-    status.set_defaults(command="mail status")
-    _add_json(status)
+    doctor = add("doctor", "send a mail to ourselves and say which step of the way fails")
+    _add_wait(doctor, 120.0, "how long the mail may take to arrive")
+    _add_json(add("status", "show the conversations of the mailbox and what waits"))
+    flush = add("flush", "send what waits now, without waiting for the next try")
+    _add_wait(flush, 30.0, "how long the mail server may take")
+    cancel = add("cancel", "break conversations off and tell their peers")
+    cancel.add_argument(
+        "ids", metavar="ID", nargs="+", type=_digits,
+        help="the first digits of a conversation's number, as `compoint mail status` shows them",
+    )  # fmt: skip
+    _add_wait(cancel, 30.0, "how long the mail server may take")
+
+
+def _add_wait(command: argparse.ArgumentParser, default_s: float, purpose: str) -> None:
+    command.add_argument(
+        "--wait", metavar="SECONDS", type=_seconds, default=default_s,
+        help=f"{purpose} (default: {default_s:g} s)",
+    )  # fmt: skip
 
 
 def _add_json(command: argparse.ArgumentParser) -> None:
@@ -178,6 +201,13 @@ def _channel(text: str) -> str:
     except UsageError as error:
         raise argparse.ArgumentTypeError(error.what) from None
     return text
+
+
+def _digits(text: str) -> str:
+    digits = text.lower()
+    if not 0 < len(digits) <= 32 or set(digits) - set("0123456789abcdef"):
+        raise argparse.ArgumentTypeError(f"{text!r} are no digits of a conversation's number")
+    return digits
 
 
 def _seconds(text: str) -> float:

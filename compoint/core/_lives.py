@@ -258,7 +258,12 @@ class Lives(Outgoing):
         return ending
 
     def _forget_if_done(self, stream: Stream) -> None:
-        if stream.ending is not None and stream.goodbye_said:
+        ending = stream.ending
+        if ending is None or not stream.goodbye_said:
+            return
+        is_news = ending.how is not How.GOODBYE and (stream is self.plain or stream.inbox)
+        # A later process may have to tell its program of it: then the shell forgets it.
+        if not (stream.is_kept and is_news):
             self.forget(stream)
 
     def _finish_if_left(self, text: str = "the last conversation is over") -> None:

@@ -8,7 +8,7 @@ grow with what waits. `Keeper` tells what changed; `compoint.core.resumed` reads
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from compoint.core.codes import Code, Ending, How
 from compoint.core.greeting import Greeting, Mode, parse_greeting
@@ -106,16 +106,23 @@ def has_goodbye(kept: KeptConnection) -> bool:
         # Not welcomed yet, or a channel may still be announced: somebody is wanted here.
         if parsed is None or (isinstance(parsed[0], Greeting) and parsed[0].mode is Mode.CHANNELS):
             return False
-    return all(json.loads(stream.row)["goodbye_said"] for stream in kept.streams)
+    return all(_has_goodbye(json.loads(stream.row)) for stream in kept.streams)
+
+
+def _has_goodbye(row: dict[str, Any]) -> bool:
+    ending = ending_of(row["ending"])
+    # Of a peer that broke off, the program may not have heard yet.
+    is_news = ending is not None and ending.how is not How.GOODBYE
+    return bool(row["goodbye_said"]) and not is_news
 
 
 class _Seen:
     """What is kept of one stream already."""
 
-    __slots__ = ("assembly", "pieces_to", "received", "row")
+    __slots__ = ("assembly", "pieces_to", "received", "state")
 
     def __init__(self, received: int = 0) -> None:
-        self.row = b""
+        self.state: tuple[object, ...] = ()
         self.received = received
         self.assembly: Assembly | None = None
         self.pieces_to = 0
@@ -152,9 +159,14 @@ class Keeper:
         return ConnectionChanges(data, fed, [one for one in changed if one is not None], gone)
 
     def _of_stream(self, stream: Stream) -> StreamChanges | None:
-        seen = self._seen.setdefault(stream.number, _Seen())
+        seen = self._seen.get(stream.number)
+        if seen is None:
+            seen = self._seen[stream.number] = _Seen()
         # Taken from the inbox is read: its reader may be about to count it.
         unread = list(stream.inbox)
+        state = _state_of(stream, len(unread))
+        if state == seen.state:
+            return None
         first_unread = stream.received - len(unread) + 1
         fresh = unread[max(0, seen.received + 1 - first_unread) :]
         numbers = range(stream.received - len(fresh) + 1, stream.received + 1)
@@ -170,37 +182,27 @@ class Keeper:
         if assembly is not None and assembly.position > seen.pieces_to:
             pieces.append(KeptPiece(seen.pieces_to, assembly.since(seen.pieces_to)))
             seen.pieces_to = assembly.position
-        row = _stream_row(stream, len(unread))
-        if row == seen.row:
-            return None
-        seen.row, seen.received = row, stream.received
+        row = json.dumps(dict(zip(_FIELDS, state, strict=True)), default=ending_row).encode()
+        seen.state, seen.received = state, stream.received
         return StreamChanges(stream.number, row, first_unread, messages, has_pieces, pieces)
 
 
-def _stream_row(stream: Stream, unread: int) -> bytes:
+_FIELDS: Final = (
+    "number", "correlator", "is_open", "ending", "goodbye_said", "is_claimed", "written", "acked",
+    "out_cost", "out_limit", "out_left", "peer_unread", "received", "unread", "in_cost",
+    "in_limit", "window", "dropped_cost", "assembly", "position",
+)  # fmt: skip
+
+
+def _state_of(stream: Stream, unread: int) -> tuple[object, ...]:
+    """All that is kept of a stream beside its messages, in the order of `_FIELDS`."""
     assembly = stream.assembly
-    return json.dumps(
-        {
-            "number": stream.number,
-            "correlator": stream.correlator,
-            "is_open": stream.is_open,
-            "ending": ending_row(stream.ending),
-            "goodbye_said": stream.goodbye_said,
-            "is_claimed": stream.is_claimed,
-            "written": stream.written,
-            "acked": stream.acked,
-            "out_cost": stream.out_cost,
-            "out_limit": stream.out_limit,
-            "out_left": stream.out_left,
-            "peer_unread": stream.peer_unread,
-            "received": stream.received,
-            "unread": unread,
-            "in_cost": stream.in_cost,
-            "in_limit": stream.in_limit,
-            "window": stream.window,
-            "dropped_cost": stream.dropped_cost,
-            "assembly": None if assembly is None else [assembly.form, assembly.size],
-            # So that bytes alone are a change.
-            "position": 0 if assembly is None else assembly.position,
-        }
-    ).encode()
+    return (
+        stream.number, stream.correlator, stream.is_open, stream.ending, stream.goodbye_said,
+        stream.is_claimed, stream.written, stream.acked, stream.out_cost, stream.out_limit,
+        stream.out_left, stream.peer_unread, stream.received, unread, stream.in_cost,
+        stream.in_limit, stream.window, stream.dropped_cost,
+        None if assembly is None else (assembly.form, assembly.size),
+        # So that bytes alone are a change.
+        0 if assembly is None else assembly.position,
+    )  # fmt: skip

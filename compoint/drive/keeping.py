@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from compoint.core.codes import How
+from compoint.core.codes import Code, Ending, How
 from compoint.core.keeping import Keeper
 from compoint.drive.driver import Driver
 
@@ -25,7 +25,7 @@ __all__ = ["KeepingDriver"]
 class KeepingDriver(Driver):
     """A driver over a wire that keeps."""
 
-    __slots__ = ("_is_kept", "_is_retiring", "_keeper")
+    __slots__ = ("_has_end", "_is_kept", "_is_retiring", "_keeper")
 
     def __init__(self, wire: Wire, connection: Connection, pump: Pump) -> None:
         super().__init__(wire, connection, pump)
@@ -34,6 +34,8 @@ class KeepingDriver(Driver):
         #: False: what is kept stands as it is, and waits for a process to go on with it.
         self._is_kept = True
         self._is_retiring = False
+        #: The peer has said all it will ever say.
+        self._has_end = False
 
     @property
     def is_quiet(self) -> bool:
@@ -59,6 +61,9 @@ class KeepingDriver(Driver):
             self._abandon(fault.strerror or str(fault))
         if self.is_stuffed is not self.wire.is_full:
             self.is_stuffed = self.wire.is_full
+            if self.is_stuffed and self._leader_sleeps:
+                # The leader waits for input; now it must wait for room, too.
+                self.wire.wake()
             for waiter in () if self.is_stuffed else self.followers:
                 waiter.wake()
 
@@ -66,9 +71,15 @@ class KeepingDriver(Driver):
         self.flush()
         return self._is_kept
 
+    def _take(self, data: bytes | int | None, fault: OSError | None) -> None:
+        if fault is None and data is not None and not data:
+            self._has_end = True
+        super()._take(data, fault)
+
     def deliver(self) -> None:
         ending = self.connection.ending
-        is_lost = self._is_kept and not (self._is_retiring or self.wire.has_ended)
+        is_over = self._is_retiring or self._has_end or self.wire.has_ended
+        is_lost = self._is_kept and not is_over
         if is_lost and ending is not None and ending.how is How.CUT:
             # A step was interrupted, and nobody knows how much of it happened.
             self._abandon(ending.text)
@@ -80,9 +91,12 @@ class KeepingDriver(Driver):
         self.wire.abandon()
         self.connection.cut(why)
         self.connection.take_output()
+        ending = Ending(How.CUT, Code.INTERNAL, why)
         for stream in self.connection.streams.values():
-            # Whoever goes on reads these messages; nobody may have read them before.
+            # Whoever goes on reads these messages; nobody may have read them before. So the
+            # peer's goodbye, if it is here, is not what this program may take for the end.
             stream.inbox.clear()
+            stream.ending = ending
         self.deliver()
 
     def retire(self) -> None:

@@ -74,8 +74,10 @@ def machine_for(
     wire: Wire, side: Side, settings: PointSettings, mode: Mode, path: str = ""
 ) -> Connection:
     """The machine for a new wire: new as well, or what was kept for it."""
-    # Where a journey takes hours, so may the greeting.
-    greeting_s = min(wire.greeting_s, settings.greeting_timeout_s) if not wire.keeps else math.inf
+    greeting_s = min(wire.greeting_s, settings.greeting_timeout_s)
+    if wire.keeps and side is Side.INITIATOR:
+        # Where a journey takes hours, so may the answer. Who comes brings its greeting along.
+        greeting_s = math.inf
     if wire.kept is not None:
         from compoint.core.resumed import ResumedConnection  # noqa: PLC0415 - few wires keep
 

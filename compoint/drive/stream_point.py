@@ -112,13 +112,16 @@ class StreamPoint(ComPoint):
         try:
             self._reader = me
             stream = self._stream
-            inbox = stream.inbox
-            item: Item = inbox.popleft() if inbox else self._await_item(timeout)
-            stream.taken += 1
-            size = len(item) if isinstance(item, bytes) else len(item[1])
-            stream.taken_cost += size + _TOLL
-            if stream.taken_cost >= stream.grant_at:
-                self._grant()
+            if stream.is_kept:
+                item: Item = self._read_kept(timeout)
+            else:
+                inbox = stream.inbox
+                item = inbox.popleft() if inbox else self._await_item(timeout)
+                stream.taken += 1
+                size = len(item) if isinstance(item, bytes) else len(item[1])
+                stream.taken_cost += size + _TOLL
+                if stream.taken_cost >= stream.grant_at:
+                    self._grant()
         finally:
             self._reader = 0
         if not isinstance(item, bytes):
@@ -172,12 +175,27 @@ class StreamPoint(ComPoint):
 
     def _grant(self) -> None:
         driver = self._driver
-        stream = self._stream
         with driver.lock, driver.step():
-            driver.connection.grant(stream)
-            if not driver.note_read():
+            driver.connection.grant(self._stream)
+            driver.flush()
+
+    def _read_kept(self, timeout: float | None) -> Item:
+        """Take a message and keep it as read, with the lock held from the one to the other: a
+        step of another thread must not count a message as read that this one then fails to keep."""
+        driver = self._driver
+        stream = self._stream
+        with driver.lock:
+            item = self._await_item_slowly(timeout)
+            with driver.step():
+                stream.taken += 1
+                size = len(item) if isinstance(item, bytes) else len(item[1])
+                stream.taken_cost += size + _TOLL
+                driver.connection.grant(stream)
+                is_kept = driver.note_read()
+            if not is_kept:
                 assert stream.ending is not None
                 raise error_of(stream.ending, stream, self._name, Phase.READ, None)
+            return item
 
     def _why_nothing_comes(self) -> str:
         if not self._stream.is_claimed:
@@ -228,6 +246,9 @@ class StreamPoint(ComPoint):
                 raise
             if not is_written:
                 self._write_waiting(form, payload, Deadline(timeout))
+            if stream.is_kept and not stream.is_open:
+                # It was open a moment ago, with the lock held: the step was not kept.
+                self._raise_over(Phase.WRITE, Deadline(timeout))
 
     def _write_at_once(
         self, driver: Driver, stream: Stream, form: int, payload: bytes, cost: int

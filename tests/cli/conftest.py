@@ -16,6 +16,12 @@ import pytest
 
 import compoint
 
+# The kits beside these tests, and the mail servers of the tests of mail.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "mail"))
+
+from work_kit import Work
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -138,3 +144,11 @@ def receiver(command: Callable[..., Run], tmp_path: Path) -> Callable[..., tuple
         return run, run.says(r"receiving at (tcp://:\d+),")[1]
 
     return start
+
+
+@pytest.fixture
+def work(spool: Path) -> Iterator[Work]:
+    """The process that works with the mailbox of a spool folder, which the test names."""
+    work = Work(spool)
+    yield work
+    work.store.close()

@@ -75,6 +75,104 @@ def test_over_tcp_everybody_is_a_process_and_the_story_is_always_the_same(
     assert len({without_chance(run.said) for run in runs}) == 1
 
 
+# --- over mail --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def by_mail(command: Start, tmp_path: Path) -> Callable[..., Any]:
+    """Starts the demo; its temporary files are in the folder `temporary`."""
+    (tmp_path / "temporary").mkdir()
+    more = f"export TMPDIR={tmp_path / 'temporary'}\n"
+
+    def start(*arguments: object, before: str = "", **options: Any) -> Any:
+        return command(
+            "demo", "--protocol", "mail", *arguments, before=more + before, **options
+        )  # fmt: skip
+
+    return start
+
+
+def leaves_nothing(demo: Any, folder: Path) -> bool:
+    """No file, and none of the processes that it has named."""
+    pids = re.findall(r"\(process (\d+)\)", demo.said)
+    assert pids
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid), 0)
+    return not list((folder / "temporary").iterdir())
+
+
+def test_over_mail_the_same_scripts_and_a_file_pass_in_mails(
+    by_mail: Start, file: Path, tmp_path: Path
+) -> None:
+    demo = by_mail("--file", file)
+    assert demo.ends(30) == 0
+    order = [
+        "1. A mail server starts on this machine",
+        "2. Bob serves, and Alice orders, by the scripts that they use over tcp.",
+        "runs responder.py mail:bob@demo.example:7100",
+        "runs initiator.py mail:bob@demo.example:7100",
+        "mail 1      alice@demo.example to bob@demo.example, ",
+        "bob         read Order(number=17, item='atlas', count=2)",
+        "mail 2      bob@demo.example to alice@demo.example, ",
+        "alice       read Offer(number=17, total=Decimal('49.80'))",
+        "right       both have said what they say over tcp",
+        "3. The same over a channel.",
+        "runs channel_initiator.py mail:bob@demo.example:7100 order-17",
+        "right       both have said what they say over tcp",
+        "4. Alice sends Bob a file",
+        "runs compoint send plan.txt mail:bob@demo.example:7100 --channel file",
+        f"sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}",
+        "right       both digests agree",
+        "All 6 checks were right",
+    ]
+    at = 0
+    for line in order:
+        at = demo.said.find(line, at)
+        assert at >= 0, f"{line!r} is not in its place:\n{demo.said}"
+    assert leaves_nothing(demo, tmp_path)
+
+
+def test_a_responder_over_mail_that_is_killed_fails_the_demo(
+    by_mail: Start, file: Path, tmp_path: Path
+) -> None:
+    demo = by_mail("--file", file)
+    bob = int(demo.says(r"bob +\(process (\d+)\)")[1])
+    os.kill(bob, signal.SIGKILL)
+    assert demo.ends(30) == 1
+    demo.says("compoint: demo: step 2: bob: its process has ended with exit code -9\n")
+    assert leaves_nothing(demo, tmp_path)
+
+
+def test_ctrl_c_ends_the_demo_over_mail_and_leaves_nothing(
+    by_mail: Start, file: Path, tmp_path: Path
+) -> None:
+    demo = by_mail("--file", file, terminal=True)
+    demo.says("mail 1 ")
+    demo.type("\x03")
+    assert demo.ends(30) == 130
+    assert leaves_nothing(demo, tmp_path)
+
+
+def test_without_the_extra_it_says_what_to_install(
+    by_mail: Start, file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "lacking").mkdir()
+    (tmp_path / "lacking" / "aiosmtpd.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'aiosmtpd'\", name='aiosmtpd')\n"
+    )
+    before = f"export PYTHONPATH={tmp_path / 'lacking'}:$PYTHONPATH"
+    demo = by_mail("--file", file, before=before)
+    assert demo.ends() == 2
+    assert demo.said == (
+        "compoint: configure: to listen for mails the package aiosmtpd is needed; "
+        "pip install 'compoint[mail]'\n"
+    )
+
+
+# --- in memory --------------------------------------------------------------------------------
+
+
 def test_in_memory_it_says_that_everybody_is_a_thread(command: Start, file: Path) -> None:
     demo = command("demo", "--protocol", "memory", "--file", file)
     assert demo.ends() == 0

@@ -6,65 +6,21 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from work_kit import ALICE, BOB, NUMBER, Work
 
 from compoint.core.codes import Code
 from compoint.core.keeping import ConnectionChanges, KeptMessage, StreamChanges
-from mail._batch import Batch, Link
+from mail._batch import Link
 from mail._dropbox import Dropbox
 from mail._envelope import Place
-from mail._mailbox import Mailbox
 from mail._rate import BudgetState
-from mail._store import Store
-from mail._timers import Moment, Pace
 
 Start = Callable[..., Any]
-
-ALICE, BOB = "alice@example.org", "bob@example.org"
-NUMBER = bytes(range(16))
-ROOM = 1_000_000
-
-
-class Work:
-    """The process that works with a mailbox: this one."""
-
-    def __init__(self, spool: Path) -> None:
-        self.at = Moment(0.0, time.time())
-        self.store = Store(str(spool), BOB)
-        self.mailbox = Mailbox(BOB, self.store.incarnation, Pace())
-        self.alice = Mailbox(ALICE, b"incarnat", Pace())
-
-    def begin(self, number: bytes = NUMBER, name: str = "") -> None:
-        """A conversation of ours at Alice's port 7100; we say 1500 bytes, which wait."""
-        key = number, True
-        conversation = self.mailbox.open(number, 50211, Place(ALICE, 7100))
-        conversation.say(b"x" * 1500, self.at)
-        self.mailbox.touch(key)
-        self.commit(links=[Link(key, 50211, name, "", is_released=False)])
-
-    def tell_alice(self) -> None:
-        self._carry(self.mailbox, self.alice)
-
-    def hear_alice(self, data: bytes) -> None:
-        (key,) = self.alice.conversations
-        self.alice.conversations[key].say(data, self.at)
-        self.alice.touch(key)
-        self._carry(self.alice, self.mailbox)
-
-    def _carry(self, giver: Mailbox, taker: Mailbox) -> None:
-        post = giver.take_post(self.at, ROOM)
-        assert post is not None
-        giver.submitted(post, self.at)
-        for frame in post.frames:
-            taker.take(frame, self.at)
-        self.commit()
-
-    def commit(self, **changes: Any) -> None:
-        self.store.commit(Batch(mailbox=self.mailbox.take_changes(self.at), **changes))
 
 
 @pytest.fixture
@@ -76,13 +32,6 @@ def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         f"trust = none\ndaily = 40\nspool = {folder}\n"
     )
     return folder
-
-
-@pytest.fixture
-def work(spool: Path) -> Iterator[Work]:
-    work = Work(spool)
-    yield work
-    work.store.close()
 
 
 def _lines(said: str) -> list[str]:
@@ -162,7 +111,7 @@ def test_a_responder_is_shown_with_the_port_at_which_it_serves(command: Start, w
     theirs = work.alice.open(NUMBER, 50000, Place(BOB, 7100))
     theirs.say(b"hello", work.at)
     work.alice.touch((NUMBER, True))
-    work._carry(work.alice, work.mailbox)
+    work.carry(work.alice, work.mailbox)
     work.commit(links=[Link((NUMBER, False), 7100, "", "", is_released=False)])
     status = command("mail", "status")
     assert status.ends() == 0

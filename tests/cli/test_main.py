@@ -27,11 +27,12 @@ def test_the_version_is_that_of_the_package(command: Start) -> None:
 def test_help_names_every_subcommand_and_exit_code(command: Start) -> None:
     run = command("--help")
     assert run.ends() == 0
-    for word in ("demo", "send", "receive", "talk", "status", "exit codes:", "130 for Ctrl-C"):
+    commands = ("demo", "send", "receive", "talk", "status", "mail")
+    for word in (*commands, "exit codes:", "130 for Ctrl-C"):
         assert word in run.said
 
 
-@pytest.mark.parametrize("name", ["demo", "send", "receive", "talk", "status"])
+@pytest.mark.parametrize("name", ["demo", "send", "receive", "talk", "status", "mail"])
 def test_every_subcommand_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         parser().parse_args([name, "--help"])
@@ -39,7 +40,7 @@ def test_every_subcommand_has_help(name: str, capsys: pytest.CaptureFixture[str]
     assert f"usage: compoint {name}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", ["--help", "status --help"])
+@pytest.mark.parametrize("arguments", ["--help", "status --help", "mail install --help"])
 def test_help_loads_nothing_heavy(arguments: str) -> None:
     script = (
         "import sys; sys.argv[0] = 'compoint'\n"

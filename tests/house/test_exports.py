@@ -81,7 +81,7 @@ def test_nobody_takes_from_a_module_what_it_does_not_offer() -> None:
     assert taken == []
 
 
-@pytest.mark.parametrize("door", ["compoint", "channel"])
+@pytest.mark.parametrize("door", ["compoint", "channel", "mail"])
 def test_a_door_offers_what_its_rooms_hold(door: str) -> None:
     """The door loads lazily: its table of rooms and the imports for type checkers agree."""
     module = importlib.import_module(door)
@@ -106,7 +106,7 @@ def test_the_door_offers_every_error() -> None:
     assert set(errors.__all__) <= set(compoint.__all__)
 
 
-@pytest.mark.parametrize("door", ["compoint", "channel"])
+@pytest.mark.parametrize("door", ["compoint", "channel", "mail"])
 def test_a_door_says_which_name_it_does_not_know(door: str) -> None:
     module = importlib.import_module(door)
     with pytest.raises(AttributeError, match=f"'{door}'.*'Shannel'"):

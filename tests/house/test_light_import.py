@@ -37,12 +37,12 @@ def _import(statement: str) -> tuple[float, list[str]]:
     return took_s, modules
 
 
-@pytest.mark.parametrize("door", ["compoint", "channel"])
+@pytest.mark.parametrize("door", ["compoint", "channel", "mail"])
 def test_a_door_is_imported_within_40_ms(door: str) -> None:
     assert min(_import(f"import {door}")[0] for _ in range(5)) < MOST_S
 
 
-@pytest.mark.parametrize("door", ["compoint", "channel"])
+@pytest.mark.parametrize("door", ["compoint", "channel", "mail"])
 def test_a_door_brings_nothing_heavy(door: str) -> None:
     _, modules = _import(f"import {door}")
     assert door in modules

@@ -224,12 +224,20 @@ def test_recipes_name_the_program_of_this_installation(
         assert str(program) in text
 
 
-def test_without_an_installed_program_the_module_is_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_without_an_installed_program_the_file_of_the_checkout_runs_as_mail_systems_run_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mailbox: Mailbox
 ) -> None:
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    interpreter = tmp_path / "python"
+    interpreter.symlink_to(sys.executable)
+    monkeypatch.setattr(sys, "executable", str(interpreter))
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert receiver_command() == f"{tmp_path}/python -P -m mail.receiver"
+    command = receiver_command(str(mailbox.config))
+    assert command.startswith(f"{interpreter} -P /")
+    ran = subprocess.run(
+        ["/bin/sh", "-c", command], input=PAYLOAD, env={}, cwd="/", capture_output=True, check=False
+    )
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert mailbox.waiting() == [PAYLOAD]
 
 
 @pytest.mark.parametrize("path", ["/a/%s", "/a;b", "/a'b", "/$(a)", "/a\nb", '/a"', "/a\\b", "/|a"])

@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import compoint
 from compoint.address import ComPointAddress
@@ -18,6 +18,7 @@ from compoint.cli._status import ask
 from compoint.cli._visible import counted, size_in_words
 from compoint.cli.demo._roles import STEP_S, Answer
 from compoint.cli.demo._stage import Actor, Stage
+from compoint.cli.demo._telling import Telling
 from compoint.cli.examples.shop import SaleReceipt, offer_for, orders
 from compoint.deadline import Deadline, clock
 from compoint.limits import KIB
@@ -39,11 +40,17 @@ def run(given: argparse.Namespace, out: Output) -> int:
     with tempfile.TemporaryDirectory(prefix="compoint-demo-") as folder:
         file = given.file or _readme(folder)
         check_file(file)
-        with Stage(given.protocol) as stage:
-            story = _Story(stage, out, given.protocol)
-            story.tell(file, folder)
+        if given.protocol == "mail":
+            from compoint.cli.demo._mail import tell  # noqa: PLC0415 - the others need no mail
+
+            checks = tell(out, file, folder)
+        else:
+            with Stage(given.protocol) as stage:
+                story = _Story(stage, out, given.protocol)
+                story.tell(file, folder)
+                checks = story.checks
     elapsed_s = clock() - started_at
-    out.say(f"All {story.checks} checks were right ({elapsed_s:.1f} s).")
+    out.say(f"All {checks} checks were right ({elapsed_s:.1f} s).")
     return 0
 
 
@@ -61,15 +68,13 @@ def _readme(folder: str) -> str:
     return str(copy)
 
 
-class _Story:
-    """Six steps; each check that fails ends it."""
+class _Story(Telling):
+    """Six steps."""
 
     def __init__(self, stage: Stage, out: Output, protocol: str) -> None:
-        self._out = out
+        super().__init__(out)
         self._protocol = protocol
-        self._step = ""
         self._closings: list[tuple[Actor, str, Answer]] = []
-        self.checks = 0
         # All at once: they get ready while the first steps are told.
         self._shop = stage.enter("shop", "shop")
         self._a, self._b, self._c, self._d = (
@@ -79,15 +84,13 @@ class _Story:
 
     def tell(self, file: str, folder: str) -> None:
         """All steps, one after the other."""
-        try:
+        with self.naming_the_step():
             self._open_the_shop()
             self._come_early()
             self._meet()
             self._come_together()
             self._transfer(file, folder)
             self._leave()
-        except CommandFailed as error:
-            raise CommandFailed(f"demo: {self._step}: {error}") from error
 
     # --- the steps ----------------------------------------------------------------------
 
@@ -97,15 +100,15 @@ class _Story:
         else:
             place = "each in a process of its own"
         self._out.say(f"A shop (the responder) and its customers (initiators), {place}.")
-        self._begin(1, "The shop starts a service point.")
+        self.begin(1, "The shop starts a service point.")
         self._address = self._shop.do("open", protocol=self._protocol)["address"]
         self._does(self._shop, f"({self._shop.place}) listens at {self._address}")
         port = ComPointAddress.parse(self._address).port
-        self._right("a free port was taken", expected=True, found=port > 0)
-        self._lesson("one port serves any number of conversations, called channels")
+        self.right("a free port was taken", expected=True, found=port > 0)
+        self.lesson("one port serves any number of conversations, called channels")
 
     def _come_early(self) -> None:
-        self._begin(2, "Customer A comes before the shop is ready for it.")
+        self.begin(2, "Customer A comes before the shop is ready for it.")
         self._order(self._a, "order-17")
         queued = self._shop.do("waiting")["queued"]
         shown = ", ".join(
@@ -113,37 +116,37 @@ class _Story:
             for name, messages, size in queued
         )
         self._does(self._shop, f"has not opened it; service_point.waiting() shows queued: {shown}")
-        self._right(
+        self.right(
             "order-17 is queued with its message",
             expected=[["order-17", 1]], found=[entry[:2] for entry in queued],
         )  # fmt: skip
-        self._lesson("the initiator may come first; nothing it writes is lost")
+        self.lesson("the initiator may come first; nothing it writes is lost")
 
     def _meet(self) -> None:
-        self._begin(3, "The shop opens that channel, and they make a deal.")
+        self.begin(3, "The shop opens that channel, and they make a deal.")
         self._deal(self._a, "order-17")
         queued = self._shop.do("waiting")["queued"]
-        self._right("nobody is queued any more", expected=[], found=queued)
-        self._lesson("messages are objects of your own classes, checked when they arrive")
+        self.right("nobody is queued any more", expected=[], found=queued)
+        self.lesson("messages are objects of your own classes, checked when they arrive")
 
     def _come_together(self) -> None:
-        self._begin(4, "Two customers come at once; the shop takes the second one first.")
+        self.begin(4, "Two customers come at once; the shop takes the second one first.")
         self._order(self._b, "order-18")
         self._order(self._c, "order-19")
         names = [entry[0] for entry in self._shop.do("waiting")["queued"]]
-        self._right("both are queued", expected=["order-18", "order-19"], found=names)
+        self.right("both are queued", expected=["order-18", "order-19"], found=names)
         self._deal(self._c, "order-19")
         self._deal(self._b, "order-18")
-        self._lesson("the correlator says who talks to whom, not who came first")
+        self.lesson("the correlator says who talks to whom, not who came first")
 
     def _transfer(self, file: str, folder: str) -> None:
-        self._begin(5, "The shop waits for a file, and customer D sends it.")
+        self.begin(5, "The shop waits for a file, and customer D sends it.")
         self._shop.start("take_file", correlator="file", folder=_received_in(folder))
         waiting = self._who_waits()
         shown = ", ".join(map(str, waiting))
         self._does(self._shop, f"opens the channel file; its status shows waiting: {shown}")
-        self._right("the responder waits for this channel", expected=["file"], found=waiting)
-        self._lesson("a responder may come first as well")
+        self.right("the responder waits for this channel", expected=["file"], found=waiting)
+        self.lesson("a responder may come first as well")
         self._d.start(
             "send_file", address=self._address, correlator="file", path=os.path.abspath(file)
         )
@@ -157,24 +160,24 @@ class _Story:
         )
         self._does(self._d, f"read a file with sha256 {sent['sha256']}")
         self._does(self._shop, f"has a file with sha256 {stored['sha256']}")
-        self._right("both digests agree", expected=sent["sha256"], found=stored["sha256"])
+        self.right("both digests agree", expected=sent["sha256"], found=stored["sha256"])
         size_bytes = os.stat(file).st_size
-        self._right("every byte is there", expected=size_bytes, found=stored["size_bytes"])
+        self.right("every byte is there", expected=size_bytes, found=stored["size_bytes"])
         self._closings += [(self._d, "file", sent), (self._shop, "file", stored)]
-        self._lesson("large things travel in pieces, and either side can stop it with a reason")
+        self.lesson("large things travel in pieces, and either side can stop it with a reason")
 
     def _leave(self) -> None:
-        self._begin(6, "Everybody has left; what do the receipts say?")
+        self.begin(6, "Everybody has left; what do the receipts say?")
         for actor, correlator, closing in self._closings:
             written, confirmed = closing["written"], closing["confirmed"]
             self._does(
                 actor, f"closed {correlator}: wrote {written}, {confirmed} confirmed by the peer"
             )
         missing = sum(each["written"] - each["confirmed"] for _, _, each in self._closings)
-        self._right("nothing is missing anywhere", expected=0, found=missing)
+        self.right("nothing is missing anywhere", expected=0, found=missing)
         self._shop.do("leave")
         self._does(self._shop, "stops the service point")
-        self._lesson("close() returns a receipt: nothing is lost in silence")
+        self.lesson("close() returns a receipt: nothing is lost in silence")
         self._out.say()
 
     # --- what happens in several of them ---------------------------------------------------
@@ -199,7 +202,7 @@ class _Story:
         order = orders()[correlator]
         offer = offer_for(order)
         receipt = SaleReceipt(order.number, offer.total)
-        self._right(
+        self.right(
             f"{correlator} has its own order, offer and receipt, on both sides",
             expected=[repr(each) for each in (order, offer, offer, receipt, receipt)],
             found=[sold["order"], sold["offer"], bought["offer"], sold["receipt"],
@@ -217,24 +220,8 @@ class _Story:
             time.sleep(_LOOK_S)
         return [one.correlator for one in responders]
 
-    # --- how it is told ---------------------------------------------------------------------
-
-    def _begin(self, number: int, title: str) -> None:
-        self._step = f"step {number}"
-        self._out.say()
-        self._out.say(f"{number}. {title}")
-
     def _does(self, actor: Actor, what: str) -> None:
-        self._out.say(f"   {actor.name:<10}  {what}")
-
-    def _right(self, what: str, *, expected: Any, found: Any) -> None:
-        if expected != found:
-            raise CommandFailed(f"{what}: expected {expected!r}, found {found!r}")
-        self.checks += 1
-        self._out.say(f"   {'right':<10}  {what}")
-
-    def _lesson(self, text: str) -> None:
-        self._out.say(f"   {'lesson':<10}  {text}")
+        self.line(actor.name, what)
 
 
 def _received_in(folder: str) -> str:
