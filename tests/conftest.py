@@ -43,6 +43,7 @@ collect_ignore = [
     "http/test_wsgi.py",
     "mail",
     "story/test_http_howto.py",
+    "story/test_mail_howto.py",
     "ways",
 ]
 if os.environ.get("COMPOINT_TESTS") == "all":

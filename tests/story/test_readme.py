@@ -146,8 +146,8 @@ def test_a_transport_that_works_today_serves(protocol: str) -> None:
         assert server.address.port > 0
 
 
-@pytest.mark.parametrize("protocol", transports("not yet"))
-def test_a_transport_that_is_not_there_yet_says_so(protocol: str) -> None:
+@pytest.mark.parametrize("protocol", [*transports("not yet"), *transports("once")])
+def test_a_transport_that_is_not_there_yet_or_not_configured_says_so(protocol: str) -> None:
     with pytest.raises((AddressError, ConfigError), match=protocol):
         ComManager.com_point(COMPOINT_SERVER, ComPointAddress(protocol, 7100))
 
@@ -155,7 +155,8 @@ def test_a_transport_that_is_not_there_yet_says_so(protocol: str) -> None:
 def test_the_table_names_every_transport() -> None:
     assert transports("yes") == ["tcp", "http", "memory"]
     assert transports("initiators only") == ["https"]
-    assert transports("not yet") == ["tcps", "mail"]
+    assert transports("once") == ["mail"]
+    assert transports("not yet") == ["tcps"]
 
 
 def test_the_readme_is_one_screen() -> None:
