@@ -108,6 +108,7 @@ class Staffed:
         for front in self._fronts:
             front.stop()
         self._inbound.stop()
+        self._outbound.close()
         self.office.close()
 
     # --- the end of the process -----------------------------------------------------------

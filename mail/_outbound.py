@@ -70,8 +70,6 @@ class Outbound:
         self._rests_until = 0.0
         #: The mail server takes none of our mails until somebody changes something.
         self._is_refused = False
-        #: Until then more may come for the mail that is to be made; 0: there is none.
-        self._gathers_until = 0.0
         #: Nobody needs mails any more; what is under way has until then. None: somebody does.
         self.ends_at: float | None = None
         #: The program ends, and with it everything, whoever needs mails.
@@ -103,6 +101,9 @@ class Outbound:
                 self._office.note_trouble("disk", "")
             if until is None or until > clock():
                 self._sleep(until)
+
+    def close(self) -> None:
+        """Behind the last `run`."""
         if isinstance(self._sender, Submission):
             self._sender.close()
 
@@ -142,18 +143,18 @@ class Outbound:
         due = self._office.next_mail()
         if due is None or due > now:
             return min((one for one in (due, again_at) if one is not None), default=None)
-        self._gathers_until = self._gathers_until or now + GATHER_S
-        if now < self._gathers_until:
-            return self._gathers_until
-        self._gathers_until = 0.0
+        # Since then the first of it waits: long enough, if the last mail took its time.
+        if now < due + GATHER_S:
+            return due + GATHER_S
         pause_s = self._office.budget.wait_s(time.time())
         if pause_s > 0:
             self._office.note_trouble("budget", _paused(pause_s))
             return now + pause_s if again_at is None else min(again_at, now + pause_s)
         self._office.note_trouble("budget", "")
-        post = self._office.take_post(self._room())
+        message_id = new_message_id(self._office.settings.mailbox)
+        post = self._office.take_post(self._room(), message_id)
         if post is not None:
-            self._hand_over(_Again(post, self._mail_of(post), _expiry(post)))
+            self._hand_over(_Again(post, self._mail_of(post, message_id), _expiry(post)))
         return now
 
     def _room(self) -> int:
@@ -163,13 +164,13 @@ class Outbound:
             room = min(room, largest_payload(self._sender.size_limit))
         return max(room, ROOM_BYTES)
 
-    def _mail_of(self, post: Post) -> Mail:
+    def _mail_of(self, post: Post, message_id: str) -> Mail:
         settings = self._office.settings
         return new_mail(
             b"".join(encode(frame, settings.secret) for frame in post.frames),
             sender=settings.mailbox,
             recipient=post.recipient,
-            message_id=new_message_id(settings.mailbox),
+            message_id=message_id,
             now=time.time(),
             is_reply=post.is_reply,
         )
@@ -186,7 +187,7 @@ class Outbound:
             self._rests_until = 0.0
             self._is_refused = False
             self._office.note_trouble("out", "")
-            self._office.submitted(post, mail.message_id)
+            self._office.submitted(post)
         elif outcome.verdict is not Verdict.FINAL:
             self._try_again(again, outcome)
         elif self._is_too_large(mail):

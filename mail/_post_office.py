@@ -392,29 +392,32 @@ class PostOffice:
             if is_left and 0 < held.conversation.last_utc < at.utc:
                 self._give_up(held, at)
 
-    def take_post(self, room_bytes: int) -> Post | None:
-        """What the next mail says, if there is one to be made and the budget allows it."""
+    def take_post(self, room_bytes: int, message_id: str) -> Post | None:
+        """What the next mail says, if there is one to be made and the budget allows it.
+
+        From here on it may come back: some mail systems report before they have answered.
+        """
         with self._lock:
             at = moment()
             post = self._mailbox.take_post(at, room_bytes)
             if post is None:
                 return None
             self.budget.take(at.utc)
-            self._commit(Batch(budget=self.budget.state()), at)
-            return post
-
-    def submitted(self, post: Post, message_id: str) -> None:
-        """A mail system has it."""
-        with self._lock:
-            at = moment()
-            self._mailbox.submitted(post, at)
-            batch = Batch()
+            batch = Batch(budget=self.budget.state())
             if post.parts:
                 row = PostRow(post.number, message_id, post.recipient, post.parts, at.utc)
                 batch.posts.append(row)
                 batch.done_posts = self._sent.remove_old(at.utc)
                 self._sent.add(row)
             self._commit(batch, at)
+            return post
+
+    def submitted(self, post: Post) -> None:
+        """A mail system has it."""
+        with self._lock:
+            at = moment()
+            self._mailbox.submitted(post, at)
+            self._commit(Batch(), at)
         self._tell(post.parts)
 
     def failed(self, post: Post, reason: str, *, is_final: bool, at_once: bool = False) -> None:
@@ -425,7 +428,8 @@ class PostOffice:
                 self._mailbox.bounced(post, "", reason, at, is_final=False)
             else:
                 self._mailbox.failed(post, reason, at, is_final=is_final)
-            self._commit(Batch(), at)
+            self._sent.remove(post.number)
+            self._commit(Batch(done_posts=[post.number]), at)
         self._tell(post.parts)
 
     def refuse_all(self, reason: str) -> None:

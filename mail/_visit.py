@@ -61,6 +61,7 @@ class Visit(PostOffice):
 
     def __exit__(self, *exception: object) -> None:
         self._inbound.stop()
+        self._outbound.close()
         self.close()
 
     # --- what a person wants ------------------------------------------------------------
@@ -131,8 +132,8 @@ class Visit(PostOffice):
 
     # --- what the threads tell ----------------------------------------------------------
 
-    def submitted(self, post: Post, message_id: str) -> None:
-        super().submitted(post, message_id)
+    def submitted(self, post: Post) -> None:
+        super().submitted(post)
         keys = {key for key, _ in post.parts}
         self._spoken |= keys
         self._unspoken -= keys

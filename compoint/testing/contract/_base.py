@@ -29,8 +29,12 @@ class PlainMeeting:
     protocol: str = ""
     #: The host by which an initiator in this process reaches a server of its own.
     host: str = "localhost"
+    #: Addresses of the protocol have a path.
+    has_path: bool = True
 
     def open_server(self, path: str = "") -> ServerComPoint:
+        if path and not self.has_path:
+            pytest.skip(f"addresses of {self.protocol} have no path")
         return ComManager.com_point(COMPOINT_SERVER, ComPointAddress(self.protocol, 0, path))
 
     def open_initiator(self, server: ServerComPoint, path: str | None = None) -> ComPoint:
