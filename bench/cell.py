@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import IO
 
 from bench.measure import Measure, Run, Sample
-from bench.peers import Card
+from bench.peers import Card, Stage
 from bench.scale import Scale
 from bench.worker import Spec
 
@@ -26,10 +26,11 @@ class CellError(Exception):
 def run_cell(measure: Measure, card: Card, scale: Scale, cores: tuple[int, int]) -> Run:
     """Measure one peer once; raises CellError if either side fails or takes too long."""
     with (
+        card.staged() as stage,
         tempfile.TemporaryFile("w+") as theirs,
         tempfile.TemporaryFile("w+") as ours,
-        _worker("responder", measure, card, scale, cores[0], theirs) as responder,
-        _worker("initiator", measure, card, scale, cores[1], ours) as initiator,
+        _worker("responder", measure, card, scale, cores[0], stage, theirs) as responder,
+        _worker("initiator", measure, card, scale, cores[1], stage, ours) as initiator,
     ):
         assert responder.stdout is not None
         address = responder.stdout.readline()
@@ -49,17 +50,18 @@ def _worker(
     card: Card,
     scale: Scale,
     core: int,
+    stage: Stage,
     complaints: IO[str],
 ) -> Iterator[subprocess.Popen[str]]:
     """One side, started now and ended, if need be by force, on the way out."""
     spec = Spec(role, measure.key, card.key, core, scale.to_json())
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench.worker", spec.to_text()],
+        [*stage.prefix, sys.executable, "-m", "bench.worker", spec.to_text()],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=complaints,
         text=True,
-        env={**os.environ, **card.environment},
+        env={**os.environ, **stage.environment, **card.environment},
     )
     with process:
         try:

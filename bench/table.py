@@ -122,10 +122,14 @@ def legend(plan: Plan, scale: Scale) -> str:
     cards = {card.key: card for _, cards in plan for card in cards}
     lines = [_READING.format(repetitions=scale.repetitions, measuring_s=scale.measuring_s)]
     lines += [f"- {card.title}: {card.settings}." for card in cards.values() if card.settings]
-    missing = sorted({card.package for card in cards.values() if not card.is_installed})
+    skipped = [card for card in cards.values() if not card.is_installed]
+    missing = sorted({card.package for card in skipped if not card.stage})
     lines += [
         f"- The package `{package}` is not installed: its rows are skipped; the extra `bench`"
         " brings it."
         for package in missing
     ]
+    if any(card.stage for card in skipped):
+        lines.append("- Postfix is not installed, or not to be started by us, who are not root:"
+                     " the mail rows are skipped.")  # fmt: skip
     return "\n".join(lines)

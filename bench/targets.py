@@ -284,6 +284,37 @@ TARGETS = (
             ),
         )
     ),
+    Target(
+        "ComPoint over mail: from submitting to read(), through Postfix",
+        _ratio("mail-submit-to-read", "mail", "mail-trivial"),
+        1.5,
+        True,
+        "× trivial script",
+    ),
+    Target(
+        "ComPoint over mail: messages in turn, default acknowledge delay",
+        _value("mail-ping-pong", "mail"),
+        1.1,
+        True,
+        "mails per message",
+    ),
+    Target(
+        "ComPoint over mail: one way, default rate",
+        _value("mail-flood", "mail-default-rate"),
+        20,
+        False,
+        "messages per mail",
+    ),
+    *(
+        Target(
+            f"ComPoint over mail: submitting small mails, {what}",
+            _ratio("mail-submit", peer, "smtplib"),
+            0.9,
+            False,
+            "× smtplib",
+        )
+        for peer, what in (("mail-submission", "alone"), ("mail-outbound", "out of the store"))
+    ),
 )
 
 

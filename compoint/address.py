@@ -401,7 +401,9 @@ def _bracketed_and_port(authority: str) -> tuple[str, int]:
 def _host_and_port(authority: str) -> tuple[str, int]:
     host, colon, port = authority.rpartition(":")
     if not colon:
-        _refuse("port", "is missing", f"write {_shown(authority + ':7100')}")
+        # A number alone was most likely meant for the port of a server.
+        whole = f":{authority}" if authority.isdecimal() else f"{authority}:7100"
+        _refuse("port", "is missing", f"write {_shown(whole)}")
     return host, _parsed_port(port)
 
 

@@ -39,6 +39,9 @@ ROOM_BYTES: Final = 8192
 #: Whatever a RESET says fits into this.
 _RESET_BYTES: Final = 1030
 
+#: How often all that wait are looked at, whether they have waited for too long.
+_LOOK_EACH_S: Final = 1.0
+
 
 class Bounds(NamedTuple):
     """How much one mailbox keeps; what is beyond is refused."""
@@ -125,6 +128,8 @@ class Mailbox:
         #: When a conversation has something to do; who waits longest stays first. Those that
         #: are at rest are not in it, and cost nothing.
         self._due: dict[Key, float] = {}
+        #: When those that had become due were looked at, and when all of them are again.
+        self._timed_at = self._all_at = -math.inf
         # Sets that keep their order, so that the same steps always have the same outcome:
         # whose timers are to be looked at anew, and what is to be committed.
         self._unseen: dict[Key, None] = {}
@@ -324,10 +329,19 @@ class Mailbox:
             return math.inf
         return at.now + self._heard[key] + self._pace.expire_s - at.utc
 
-    def on_timer(self, at: Moment) -> None:
-        """Time has passed: give up what was silent for too long, forget what is long over."""
+    def on_timer(self, at: Moment) -> bool:
+        """Time has passed: give up what was silent for too long, forget what is long over.
+
+        Whether a conversation has come to its end by it. All else may be committed later.
+        """
+        has_ended = False
         self._look(at)
-        for key in [key for key, due in self._due.items() if due <= at.now]:
+        # Who waits for a mail is not looked at again for each mail that leaves before.
+        since = self._timed_at if at.now < self._all_at else -math.inf
+        self._timed_at = at.now
+        if since == -math.inf:
+            self._all_at = at.now + _LOOK_EACH_S
+        for key in [key for key, due in self._due.items() if since < due <= at.now]:
             conversation = self.conversations[key]
             had_ended = conversation.ending
             conversation.on_timer(at)
@@ -337,8 +351,10 @@ class Mailbox:
             # The other clock may have been set: then it is due later than it seemed.
             self._unseen[key] = None
             if conversation.ending is not had_ended:
+                has_ended = True
                 self.touch(key)
         self._graveyard.on_timer(at)
+        return has_ended
 
     # --- the mails ----------------------------------------------------------------------------
 

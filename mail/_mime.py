@@ -151,7 +151,7 @@ def checked_mailbox(field: str, mailbox: str) -> str:
         raise UsageError(f"{field}: {error.what}") from None
 
 
-@lru_cache(maxsize=64)  # each mail asks five times for the same two
+@lru_cache(maxsize=1024)  # each mail asks five times for the same two
 def _in_ascii(mailbox: str) -> str:
     user, _, domain = ComPointAddress("mail", mailbox, 1).host.rpartition("@")
     return f"{user}@{domain.encode('idna').decode('ascii')}"

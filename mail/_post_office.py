@@ -72,6 +72,8 @@ class PostOffice:
         self.on_said: Callable[[], None] = lambda: None
         #: What keeps mails from travelling, by the name of the room that says so.
         self._troubles: dict[str, str] = {}
+        #: There is something that the next step is to commit.
+        self._is_owed = False
         #: Frames that were not taken because too much waits for programs.
         self.dropped = 0
         try:
@@ -140,6 +142,7 @@ class PostOffice:
 
     def _commit(self, batch: Batch, at: Moment) -> None:
         """Make the step lasting. OSError: it was undone."""
+        self._is_owed = False
         batch.mailbox = self._mailbox.take_changes(at)
         here = self._mailbox.conversations
         batch.links = [link for link in batch.links if link.key in here]
@@ -377,8 +380,11 @@ class PostOffice:
                 self._sweep(at)
             due = self._mailbox.next_timer(at)
             if due is None or due > at.now:
+                if self._is_owed:
+                    self._commit(Batch(), at)
                 return due
-            self._mailbox.on_timer(at)
+            if not self._mailbox.on_timer(at):
+                return due
             self._commit(Batch(), at)
             over = [held for held in self._held.values() if held.conversation.ending]
         for held in over:
@@ -413,11 +419,14 @@ class PostOffice:
             return post
 
     def submitted(self, post: Post) -> None:
-        """A mail system has it."""
+        """A mail system has it.
+
+        That is committed with the next step: if there is none, it is handed over twice, which
+        the peer does not notice.
+        """
         with self._lock:
-            at = moment()
-            self._mailbox.submitted(post, at)
-            self._commit(Batch(), at)
+            self._mailbox.submitted(post, moment())
+            self._is_owed = True
         self._tell(post.parts)
 
     def failed(self, post: Post, reason: str, *, is_final: bool, at_once: bool = False) -> None:

@@ -5,6 +5,7 @@ from bench.measures.crowd import Crowd
 from bench.measures.flood import Flood
 from bench.measures.http import OVER_HTTP
 from bench.measures.idle import Idle
+from bench.measures.mail import BY_MAIL
 from bench.measures.memory import LargeMessage
 from bench.measures.one_way import OneWay
 from bench.measures.opening import Opening, OpeningAlone
@@ -29,6 +30,7 @@ MEASURES: tuple[Measure, ...] = (
     Idle(),
     *OVER_HTTP,
     Parked(),
+    *BY_MAIL,
 )
 
 _BY_KEY = {one.key: one for one in MEASURES}

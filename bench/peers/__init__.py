@@ -7,16 +7,31 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from bench.postfix import postfix_program
 
 if TYPE_CHECKING:
     from bench.peer import Peer
 
-__all__ = ["CARDS", "Card", "card"]
+__all__ = ["CARDS", "NO_STAGE", "Card", "Stage", "card"]
 
 _BLOCKING: Mapping[str, str] = {"COMPOINT_SPIN": "0"}
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What both processes of a measurement find around them."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    #: What their command lines begin with, as to run them as another user.
+    prefix: tuple[str, ...] = ()
+
+
+NO_STAGE = Stage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +47,9 @@ class Card:
     #: What its settings are, for the legend; empty where another row says it.
     settings: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
+    #: "module:function" of what has to run around both processes: its context is a Stage. All
+    #: there is needs Postfix.
+    stage: str = ""
 
     @property
     def is_ours(self) -> bool:
@@ -39,12 +57,25 @@ class Card:
 
     @property
     def is_installed(self) -> bool:
+        if self.stage and not postfix_program():
+            return False
         return importlib.util.find_spec(self.package) is not None
 
     def load(self, message_bytes: int) -> Peer:
-        module, _, name = self.room.partition(":")
-        adapter: type[Peer] = getattr(importlib.import_module(module), name)
+        adapter: type[Peer] = _named(self.room)
         return adapter(message_bytes)
+
+    def staged(self) -> AbstractContextManager[Stage]:
+        """Entered around one measurement, by the process that starts it."""
+        if not self.stage:
+            return nullcontext(NO_STAGE)
+        make: Callable[[], AbstractContextManager[Stage]] = _named(self.stage)
+        return make()
+
+
+def _named(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 CARDS = (
@@ -172,6 +203,57 @@ CARDS = (
         "bench.peers.ours_http:Polling",
         "compoint",
         "the initiator with `streams = off` in `[http]`",
+    ),
+    Card(
+        "mail-trivial",
+        "a script of ten lines",
+        "bench.peers.mail_trivial:Trivial",
+        "smtplib",
+        "all mail rows: a Postfix of its own on this machine, without TLS; here"
+        " `smtplib.sendmail` on a kept connection, and Postfix starts a Python script by"
+        " .forward, which writes the whole mail to the disk, renames it and sends a datagram",
+        stage="bench.peers.mail_stage:with_script",
+    ),
+    Card(
+        "mail",
+        "ComPoint, mail",
+        "bench.peers.mail:Mail",
+        "compoint",
+        "by the printed recipe for .forward; default settings, but rate = 1000",
+        stage="bench.peers.mail_stage:with_receiver",
+    ),
+    Card(
+        "mail-default-rate",
+        "ComPoint, mail, default rate",
+        "bench.peers.mail:Mail",
+        "compoint",
+        "the same with the default rate: 1 mail per second, after 3 at once",
+        stage="bench.peers.mail_stage:with_receiver_at_default_rate",
+    ),
+    Card(
+        "smtplib",
+        "smtplib",
+        "bench.peers.mail_submit:Smtplib",
+        "smtplib",
+        "`sendmail` on one kept connection; the Postfix of these rows throws the mails away",
+        stage="bench.peers.mail_stage:with_sink",
+    ),
+    Card(
+        "mail-submission",
+        "our submission alone",
+        "bench.peers.mail_submit:Submitting",
+        "compoint",
+        "mails that are made already",
+        stage="bench.peers.mail_stage:with_sink",
+    ),
+    Card(
+        "mail-outbound",
+        "our thread for mails out",
+        "bench.peers.mail_submit:Flushing",
+        "compoint",
+        "one message waits for each of as many mailboxes; no limit of the rate. Each mail is"
+        " taken from the store, made, handed over, and noted there",
+        stage="bench.peers.mail_stage:with_sink",
     ),
 )
 

@@ -459,6 +459,7 @@ def test_a_path_that_is_no_text_is_refused(path: Any) -> None:
         ("//h:7100", "the protocol is missing|the protocol is a letter"),
         ("tcp://h", "the port is missing; write 'h:7100'"),
         ("tcp://h/x", "the port is missing"),
+        ("mail:7100", "the port is missing; write ':7100'"),
         ("tcp:///x", "the port is missing"),
         ("tcp://h:", "the port is a whole number"),
         ("tcp://h:07", "the port is a whole number"),
