@@ -64,6 +64,9 @@ class MailOpener(Opener):
             one.leave()
             error.point = str(address)
             raise
+        except BaseException:  # Ctrl-C
+            one.leave()
+            raise
         return MailWire(one, held)
 
     def listen(self, address: ComPointAddress) -> Listener:
@@ -77,7 +80,7 @@ class MailOpener(Opener):
             )
         try:
             return MailPort(one, address)
-        except ComPointException:
+        except BaseException:
             one.leave()
             raise
 

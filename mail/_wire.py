@@ -86,7 +86,8 @@ class MailWire(Wire):
         """A point may still read what has arrived."""
         connection = self._connection
         return connection is not None and any(
-            stream.owner is not None and stream.inbox for stream in connection.streams.values()
+            stream.owner is not None and (stream.inbox or not stream.is_end_told)
+            for stream in connection.streams.values()
         )
 
     def _leave(self) -> None:

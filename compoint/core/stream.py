@@ -50,6 +50,7 @@ class Stream:
         "in_limit",
         "inbox",
         "is_claimed",
+        "is_end_told",
         "is_kept",
         "is_open",
         "is_touched",
@@ -83,6 +84,8 @@ class Stream:
         #: The shell of this stream; opaque here.
         self.owner: Any = None
         self.is_touched = False
+        #: The program has heard that and why it is over (only noted where `is_kept`).
+        self.is_end_told = False
         #: Somebody is to be told of every message. False: the one reader looks by itself.
         self.has_waiters = True
 

@@ -73,6 +73,10 @@ def error_of(
             hint=hint,
             fate=Fate.NOT_SENT,
         )
+    if ending.how is How.CUT and ending.code is Code.ABANDONED:
+        hint = (
+            "all up to the last call that succeeded is kept; go on with it by `resume`, or listen"
+        )
     return SessionLostError(
         reason_of(ending, stream),
         point=point,

@@ -91,7 +91,7 @@ class KeepingDriver(Driver):
         self.wire.abandon()
         self.connection.cut(why)
         self.connection.take_output()
-        ending = Ending(How.CUT, Code.INTERNAL, why)
+        ending = Ending(How.CUT, Code.ABANDONED, why)
         for stream in self.connection.streams.values():
             # Whoever goes on reads these messages; nobody may have read them before. So the
             # peer's goodbye, if it is here, is not what this program may take for the end.
@@ -102,6 +102,8 @@ class KeepingDriver(Driver):
     def retire(self) -> None:
         self._is_retiring = True
         super().retire()
+        # Also while the pump waits here: who has closed it may open it again at once.
+        self.wire.close()
         # The last step: nothing of it is needed any more.
         self.flush()
 

@@ -71,8 +71,12 @@ class PlainServer(ServerComPoint):
         self._is_closed = False
         self._closed_why = "this side closed the server"
         self._accepted = self._refused = 0
-        lifetime.servers.add(self)
-        self._reception = Reception(listener, lifetime.pump(), settings, self._answer)
+        try:
+            lifetime.servers.add(self)
+            self._reception = Reception(listener, lifetime.pump(), settings, self._answer)
+        except BaseException:  # Ctrl-C
+            listener.close()
+            raise
 
     @property
     def address(self) -> ComPointAddress:

@@ -185,7 +185,11 @@ class StreamPoint(ComPoint):
         driver = self._driver
         stream = self._stream
         with driver.lock:
-            item = self._await_item_slowly(timeout)
+            try:
+                item = self._await_item_slowly(timeout)
+            except ComPointException:
+                self._note_told()
+                raise
             with driver.step():
                 stream.taken += 1
                 size = len(item) if isinstance(item, bytes) else len(item[1])
@@ -384,7 +388,15 @@ class StreamPoint(ComPoint):
             )
         return self._driver.wire.trouble or "its program does not read; call again"
 
+    def _note_told(self) -> None:
+        """The program hears why it is over, if it is: nobody else has to tell it. Lock held."""
+        stream = self._stream
+        if stream.is_kept and stream.ending is not None and not stream.inbox:
+            stream.is_end_told = True
+            self._driver.flush()
+
     def _raise_over(self, phase: Phase, deadline: Deadline) -> None:
+        self._note_told()
         stream = self._stream
         ending = stream.ending
         assert ending is not None
@@ -422,6 +434,7 @@ class StreamPoint(ComPoint):
                 raise self._closed_error(Phase.FLUSH)
             if stream.confirmed >= goal:
                 return
+            self._note_told()
             if stream.ending is None:
                 raise PointTimeout(
                     f"{goal - stream.confirmed} of {goal} messages are not confirmed yet",

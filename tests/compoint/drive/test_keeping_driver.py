@@ -560,12 +560,29 @@ def test_a_wire_is_closed_in_the_end(stage: Stage, ends: Ends) -> None:
 def test_a_closed_wire_is_told_when_nothing_is_needed_any_more(stage: Stage, ends: Ends) -> None:
     """It cannot know before: behind `close`, what has arrived may still be read."""
     ends[0].close(timeout=0)
+    eventually(lambda: wire_of(ends[1]).is_closed)
+    assert not wire_of(ends[1]).is_done
     with pytest.raises(EndOfMessages):
         ends[1].read(timeout=PATIENCE_S)
-    assert wire_of(ends[1]).is_closed
-    assert not wire_of(ends[1]).is_done
+    assert wire_of(ends[1]).is_done
+
+
+def test_a_closed_wire_is_told_that_a_point_is_closed(stage: Stage, ends: Ends) -> None:
+    ends[0].close(timeout=0)
+    eventually(lambda: wire_of(ends[1]).is_closed)
     ends[1].close(timeout=0)
     assert wire_of(ends[1]).is_done
+
+
+def test_that_the_peer_has_ended_is_told_to_a_later_process_unless_it_was_told(
+    stage: Stage, ends: Ends
+) -> None:
+    ends[0].close(timeout=0)
+    eventually(lambda: wire_of(ends[1]).is_closed)
+    assert not ends[1]._stream.is_end_told
+    with pytest.raises(EndOfMessages):
+        ends[1].write("too late")
+    assert ends[1]._stream.is_end_told
 
 
 # --- later processes ----------------------------------------------------------------------------
