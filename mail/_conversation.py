@@ -70,6 +70,11 @@ class Conversation(KeptConversation):
         return self._in.received
 
     @property
+    def early_bytes(self) -> int:
+        """How many bytes of the peer's are kept though others before them are missing."""
+        return self._in.early_bytes
+
+    @property
     def last_utc(self) -> float:
         """The last time at which what the peer has said so far may still arrive."""
         return self._last_utc

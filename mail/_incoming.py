@@ -41,7 +41,7 @@ class News(enum.Enum):
 class Incoming:
     """One direction, seen from the side that listens."""
 
-    __slots__ = ("_early", "_window", "ends_at", "received")
+    __slots__ = ("_early", "_window", "early_bytes", "ends_at", "received")
 
     def __init__(self, window: int) -> None:
         self._window = window
@@ -51,6 +51,8 @@ class Incoming:
         self.ends_at: int | None = None
         #: In order of their numbers, without overlaps.
         self._early: list[Early] = []
+        #: How many bytes came too early and are kept.
+        self.early_bytes = 0
 
     @property
     def has_end(self) -> bool:
@@ -134,6 +136,7 @@ class Incoming:
     def keep(self, row: Early) -> None:
         """Have the bytes of a row, which overlaps no other."""
         self._early.insert(bisect_left(self._early, row), row)
+        self.early_bytes += len(row.body)
 
     def _join(self, new: bytes) -> bytes:
         """The new bytes together with those that were waiting for them."""
@@ -141,6 +144,7 @@ class Incoming:
         at = self.received + len(new)
         while self._early and self._early[0].start <= at:
             start, body = self._early.pop(0)
+            self.early_bytes -= len(body)
             rest = body[at - start :]
             parts.append(rest)
             at += len(rest)

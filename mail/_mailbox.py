@@ -13,7 +13,7 @@ whose rows are committed; only then may a post that `take_post` has made leave, 
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from operator import itemgetter
@@ -38,6 +38,10 @@ __all__ = [
 ROOM_BYTES: Final = 8192
 #: Whatever a RESET says fits into this.
 _RESET_BYTES: Final = 1030
+
+#: Mailboxes with which there is no conversation are answered so often in this time.
+_STRANGERS: Final = 20
+_STRANGERS_EACH_S: Final = 3600.0
 
 #: How often all that wait are looked at, whether they have waited for too long.
 _LOOK_EACH_S: Final = 1.0
@@ -128,6 +132,8 @@ class Mailbox:
         #: When a conversation has something to do; who waits longest stays first. Those that
         #: are at rest are not in it, and cost nothing.
         self._due: dict[Key, float] = {}
+        #: When mailboxes were answered with which there was no conversation.
+        self._strangers: deque[float] = deque()
         #: When those that had become due were looked at, and when all of them are again.
         self._timed_at = self._all_at = -math.inf
         # Sets that keep their order, so that the same steps always have the same outcome:
@@ -281,9 +287,24 @@ class Mailbox:
         if frame.kind is not Kind.DATA or is_stale(frame, at.utc):
             return
         self.refused += 1
-        if self._guards.has_room(key, at.utc):
+        if self._guards.has_room(key, at.utc) and self._may_answer(frame.sender.mailbox, at):
             later = self._answer(self._guards.get(key) or stone, frame, at)
             self._guards.keep(key, later)
+
+    def _may_answer(self, peer: str, at: Moment) -> bool:
+        """Whether one more mail may go to a mailbox with which there is no conversation.
+
+        Anybody can name it as the sender: it must not get mails of ours without end, and how
+        many we may send is counted.
+        """
+        if self._per_peer[peer.casefold()]:
+            return True
+        while self._strangers and self._strangers[0] <= at.now - _STRANGERS_EACH_S:
+            self._strangers.popleft()
+        if len(self._strangers) >= _STRANGERS:
+            return False
+        self._strangers.append(at.now)
+        return True
 
     def _answer(self, stone: Tombstone, frame: Frame, at: Moment) -> Tombstone:
         later, answer = stone.answer(frame, self._incarnation, at.utc)

@@ -115,8 +115,13 @@ class Staffed:
 
     def close_at_exit(self) -> None:
         """The program ends. Points are closed after this; none must keep it alive for ever."""
-        self._outbound.stops_at = clock() + lifetime.exit_s + LINGER_S
+        last_s = lifetime.exit_s + LINGER_S
+        self._outbound.stops_at = clock() + last_s
         self._outbound.look()
+        # A mail server that does not answer is waited for much longer than that.
+        watch = threading.Timer(last_s, self._outbound.cut)
+        watch.daemon = True
+        watch.start()
 
     def after_fork(self) -> None:
         self._is_closed = True

@@ -80,6 +80,11 @@ class Outbound:
         """There may be something to do."""
         self._bell.set()
 
+    def cut(self) -> None:
+        """The time for mails is over, whatever the mail server does. Any thread may call."""
+        if isinstance(self._sender, Submission):
+            self._sender.close()
+
     def try_again(self) -> None:
         """Somebody new comes: what was refused before may be taken now."""
         if self._is_refused:

@@ -67,6 +67,8 @@ class PostOffice:
         self._store = Store(settings.spool, settings.mailbox)
         self._held: dict[Key, Held] = {}
         self._backlog = Backlog()
+        #: What came too early, beside what came in order.
+        self._early = Backlog()
         self._ports: dict[int, Arrived] = {}
         #: Called when there is, or may be, a mail to be made.
         self.on_said: Callable[[], None] = lambda: None
@@ -96,7 +98,7 @@ class PostOffice:
         self._mailbox.restore(kept, loaded.tombstones, at)
         self._sent = Sent(loaded.posts)
         self.budget = settings.budget(loaded.budget)
-        self._backlog = Backlog()
+        self._backlog, self._early = Backlog(), Backlog()
         self._sweep_at = at.now + _SWEEP_EACH_S
         for rows in loaded.conversations:
             key = rows.state.conversation, rows.state.is_initiator
@@ -137,8 +139,22 @@ class PostOffice:
         self._mailbox.release(held.link.key)
 
     def _note_waiting(self, held: Held) -> None:
-        waiting = held.conversation.received - held.fed
-        self._backlog.note(held.link.key, held.conversation.theirs.mailbox, waiting)
+        conversation = held.conversation
+        peer = conversation.theirs.mailbox
+        self._backlog.note(held.link.key, peer, conversation.received - held.fed)
+        self._early.note(held.link.key, peer, conversation.early_bytes)
+
+    def _has_room(self, key: Key, frame: Frame) -> bool:
+        """Whether what a frame brings may be kept."""
+        held = self._held.get(key)
+        received = held.conversation.received if held is not None else 0
+        peer = frame.sender.mailbox
+        # What is next in order does not wait for room beside what came too early: else
+        # nothing could ever get less.
+        is_early = frame.start > received
+        return self._backlog.has_room(key, peer) and (
+            not is_early or self._early.has_room(key, peer)
+        )
 
     def _commit(self, batch: Batch, at: Moment) -> None:
         """Make the step lasting. OSError: it was undone."""
@@ -163,6 +179,7 @@ class PostOffice:
         for key in batch.mailbox.gone:
             held = self._held.get(key)
             self._backlog.note(key, "", 0)
+            self._early.note(key, "", 0)
             if held is not None:
                 held.show()
             if held is not None and not held.has_wire:
@@ -328,29 +345,37 @@ class PostOffice:
         with self._lock:
             at = moment()
             batch = Batch()
-            for frame in frames:
-                key = key_for(frame)
-                if frame.body and not self._backlog.has_room(key, frame.sender.mailbox):
-                    self.dropped += 1
-                    continue
-                taken = self._mailbox.take(frame, at)
-                if taken is not None and taken.is_new:
-                    conversation = self._mailbox.conversations[key]
-                    link = Link(key, conversation.ours.port, "", "", is_released=False)
-                    batch.links.append(link)
-                    self._held[key] = Held(conversation, link)
-                held = self._held.get(key)
-                if held is not None:
-                    news[key] = held
-                    if taken is not None and taken.data:
-                        batch.arrived.append((key, taken.start, taken.data))
-                        self._note_waiting(held)
+            try:
+                for frame in frames:
+                    self._take_in(frame, at, batch, news)
+            except BaseException:
+                # A fault of ours, or Ctrl-C: half a step must not be committed by the next.
+                self._load()
+                raise
             self._commit(batch, at)
             for held in news.values():
                 self._offer(held)
         for held in news.values():
             held.tell()
         self.on_said()
+
+    def _take_in(self, frame: Frame, at: Moment, batch: Batch, news: dict[Key, Held]) -> None:
+        key = key_for(frame)
+        if frame.body and not self._has_room(key, frame):
+            self.dropped += 1
+            return
+        taken = self._mailbox.take(frame, at)
+        if taken is not None and taken.is_new:
+            conversation = self._mailbox.conversations[key]
+            link = Link(key, conversation.ours.port, "", "", is_released=False)
+            batch.links.append(link)
+            self._held[key] = Held(conversation, link)
+        held = self._held.get(key)
+        if held is not None:
+            news[key] = held
+            if taken is not None and taken.data:
+                batch.arrived.append((key, taken.start, taken.data))
+            self._note_waiting(held)
 
     def came_back(self, report: Report) -> bool:
         """A mail system says what became of a mail; whether it was one of ours."""

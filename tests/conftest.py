@@ -24,7 +24,12 @@ pytest.register_assert_rewrite("compoint.testing.contract")
 # Minutes of tests, which `.ci/run` runs with COMPOINT_TESTS=all. Without it the suite is one
 # that nobody minds to run after every change.
 collect_ignore = [
+    "badinput/test_announcements.py",
     "bench",
+    "cli/test_mail_cancel.py",
+    "cli/test_mail_doctor.py",
+    "cli/test_mail_flush.py",
+    "cli/test_transfer_faults.py",
     "http/gateway",
     "http/test_asgi.py",
     "http/test_initiator_answers.py",
@@ -38,6 +43,7 @@ collect_ignore = [
     "http/test_port_crowd.py",
     "http/test_port_fuzz.py",
     "http/test_port_times.py",
+    "http/test_resting.py",
     "http/test_turns_bad_input.py",
     "http/test_turns_fuzz.py",
     "http/test_wsgi.py",

@@ -6,6 +6,8 @@ so each mail that leaves is an answer to one that has come.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
 import os
 import time
@@ -14,9 +16,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from world_kit import World, mail_world
 
-from compoint import COMPOINT_SERVER, ComManager, ComPoint, ComPointAddress, ServerComPoint
+from compoint import (
+    COMPOINT_SERVER,
+    ComManager,
+    ComPoint,
+    ComPointAddress,
+    ComPointException,
+    ServerComPoint,
+)
 from compoint.core.framing import HEADER
 from compoint.core.framing import Kind as InnerKind
 from compoint.core.greeting import Greeting, Mode
@@ -31,8 +42,8 @@ from mail._mime import new_mail, new_message_id
 from mail._post_office import PostOffice
 
 __all__ = [
-    "ALICE", "BOB", "MALLORY", "PATIENCE_S", "PORT", "Scene", "a_scene", "frame", "frames_in",
-    "greeted", "mail_of", "office_of",
+    "ALICE", "ANSWERED", "BOB", "MALLORY", "PATIENCE_S", "PORT", "Scene", "a_scene", "any_mail",
+    "check_nothing_harms", "frame", "frames_in", "greeted", "mail_of", "office_of",
 ]  # fmt: skip
 
 ALICE: Final = "alice@example.org"
@@ -41,9 +52,12 @@ MALLORY: Final = "mallory@example.com"
 PORT: Final = 7100
 PATIENCE_S: Final = 20.0
 
+#: How many mails leave when a program greets a peer: its greeting, maybe behind a confirmation.
+ANSWERED: Final = (1, 2)
+
 _DAILY: Final = 1_000_000
 _QUIET_S: Final = 60.0
-_SETTINGS: Final = {"rtoMin": "600 s", "ackDelay": "0.02 s", "daily": _DAILY}
+_SETTINGS: Final = {"rtoMin": "600 s", "ackDelay": "0.05 s", "daily": _DAILY}
 
 
 # --- what peers send ----------------------------------------------------------------------------
@@ -72,9 +86,7 @@ def mail_of(
     *parts: Frame | bytes, sender: str = MALLORY, secret: bytes | None = None, head: str = ""
 ) -> bytes:
     """A mail as peers make it, of frames and other bytes; `head` goes before its head."""
-    payload = b"".join(
-        part if isinstance(part, bytes) else encode(part, secret) for part in parts
-    )
+    payload = b"".join(part if isinstance(part, bytes) else encode(part, secret) for part in parts)
     mail = new_mail(
         payload, sender=sender, recipient=ALICE, message_id=new_message_id(sender), now=time.time()
     )
@@ -83,7 +95,6 @@ def mail_of(
 
 def frames_in(mail: bytes) -> list[Frame]:
     """What a mail says."""
-    import io  # noqa: PLC0415
 
     payloads = find(io.BytesIO(mail)).payloads
     return [one.frame for payload in payloads for one in find_frames(payload).envelopes]
@@ -92,6 +103,57 @@ def frames_in(mail: bytes) -> list[Frame]:
 def office_of(settings: dict[str, object]) -> PostOffice:
     """The post office of this process with these settings, which is open."""
     return _offices._open[str(settings["spool"])].office
+
+
+_LINES: Final = (
+    b"Content-Type: multipart/mixed; boundary=b\r\n", b"Content-Type: message/rfc822\r\n",
+    b"Content-Type: multipart/report; report-type=delivery-status; boundary=b\r\n",
+    b"Content-Type: message/delivery-status\r\n", b"Action: failed\r\n", b"Status: 5.1.1\r\n",
+    b"Content-Transfer-Encoding: base64\r\n", b"Content-Transfer-Encoding: x-uuencode\r\n",
+    b"Content-Transfer-Encoding: quoted-printable\r\n", b"Content-Type: text/plain; charset=x\r\n",
+    b"From: MAILER-DAEMON@x.test\r\n", b"From: \xff<<@\r\n", b"Message-ID: <x@y.test>\r\n",
+    b"\r\n", b"--b\r\n", b"--b--\r\n", b" \r\n", b"begin 644 x\r\n", b"U01QUgEB\r\n", b"=\r\n",
+    b"From x\n", b"\xff\xfe\r\n", b"SMPR\r\n", b"\r", b"\n",
+)  # fmt: skip
+
+
+def any_mail() -> st.SearchStrategy[bytes]:
+    """Noise, lines in any order, and frames with right sums and wrong contents."""
+    frames = st.builds(_mangled, st.lists(st.tuples(st.integers(4, 180), st.binary(max_size=9))))
+    payloads = st.lists(st.binary(max_size=50) | frames, max_size=4).map(b"".join)
+    lines = st.lists(st.sampled_from(_LINES) | st.binary(max_size=20), max_size=25).map(b"".join)
+    return st.binary() | payloads | payloads.map(mail_of) | lines
+
+
+def _mangled(changes: list[tuple[int, bytes]]) -> bytes:
+    """A frame with other bytes in some places; its sum is right."""
+    data = bytearray(encode(frame(b"x")))
+    for at, new in changes:
+        data[at : at + len(new)] = new
+    if len(changes) < 8:
+        data[8:12] = len(data).to_bytes(4)
+    return bytes(data[:-16] + hashlib.sha256(data[:-16]).digest()[:16])
+
+
+def check_nothing_harms(scene: Scene, examples: int) -> None:
+    """Whatever comes, no more mails leave than came, and the next good one is read."""
+
+    @settings(max_examples=examples, deadline=None, database=None)
+    @given(st.lists(any_mail(), max_size=6))
+    def harms_nothing(mails: list[bytes]) -> None:
+        # A mail may say how it will be answered to several.
+        frames = sum(len(frames_in(mail)) for mail in mails)
+        assert scene.gets(*mails) <= ANSWERED[-1] * frames
+
+    harms_nothing()
+    scene.gets(mail_of(frame(b"good", sender=BOB), sender=BOB), sender=BOB)
+    word: object = None
+    while word != b"good":
+        # Some of the mails were good ones, too.
+        with scene.accept() as point, contextlib.suppress(ComPointException):
+            word = point.read(timeout=0)
+            point.abort("the test is over")
+    scene.settles()
 
 
 # --- the mailbox --------------------------------------------------------------------------------
@@ -167,6 +229,7 @@ class Scene:
             assert point.statistics().received == 1
         finally:
             point.abort("the test is over")
+            self.settles()
 
     def goes_on(self) -> None:
         """Somebody else begins a conversation, and is heard before anybody that is not shown."""
@@ -181,7 +244,9 @@ def a_scene(folder: Path, **settings: object) -> Iterator[Scene]:
     with mail_world() as world:
         for peer in (BOB, MALLORY):
             world.box(peer, folder / peer)
-        scene = Scene(world, folder / "alice", world.box(ALICE, folder / "alice", **_SETTINGS | settings))
+        scene = Scene(
+            world, folder / "alice", world.box(ALICE, folder / "alice", **_SETTINGS | settings)
+        )
         try:
             yield scene
         finally:

@@ -20,7 +20,7 @@ from mail._state import State
 from mail._timers import Moment, Pace
 from mail._tombstone import Tombstone
 
-PLACES = {"alice": Place("alice@a.test", 0), "bob": Place("bob@b.test", 7100)}
+PLACES = {"alice": Place("alice@a.test", 49152), "bob": Place("bob@b.test", 7100)}
 OTHER = {"alice": "bob", "bob": "alice"}
 INCARNATIONS = {"alice": b"alice 01", "bob": b"bob   01"}
 CONVERSATION = b"a conversation 1"

@@ -76,6 +76,23 @@ def test_strangers_get_no_more_answers_than_the_bound_in_an_hour() -> None:
     assert there.box.answered == 4
 
 
+def test_mailboxes_without_a_conversation_get_twenty_mails_an_hour_whoever_names_them() -> None:
+    there = bob()
+    for number in range(50):
+        who = Place(f"user{number}@a.test", 1)
+        there.take_frame(stranger(number, who=who), START)
+    assert there.box.answered == 20
+    there.take_frame(stranger(51, at=later(3600)), later(3600))
+    assert there.box.answered == 21
+
+
+def test_a_peer_with_whom_there_is_a_conversation_is_answered_beyond_that() -> None:
+    _, there = talking()
+    for number in range(50):
+        there.take_frame(stranger(number), START)
+    assert there.box.answered == 50
+
+
 def test_no_more_answers_wait_than_the_bound() -> None:
     # Tombstones answer without a guard, so only the waiting is bounded here.
     here, there = alice(), bob(bounds=Bounds(answers=2))
