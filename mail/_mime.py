@@ -93,7 +93,7 @@ def new_mail(
     """A mail from `sender` to `recipient` with `payload`, whatever that is.
 
     `now` is the time of the Date header in seconds since the epoch. `thread` is the message
-    identifier of the conversation's first mail: readers show them as one thread.
+    identifier that all mails of a conversation name: readers show them as one thread.
     `is_reply` says that nobody but the peer's mail caused this one (a bare acknowledgement).
 
     Raises:

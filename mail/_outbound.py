@@ -9,6 +9,7 @@ import math
 import random
 import threading
 import time
+import uuid
 from typing import TYPE_CHECKING, Final
 
 from compoint.deadline import clock
@@ -177,6 +178,7 @@ class Outbound:
             recipient=post.recipient,
             message_id=message_id,
             now=time.time(),
+            thread=_thread(post),
             is_reply=post.is_reply,
         )
 
@@ -228,6 +230,14 @@ class Outbound:
             self._office.failed(again.post, text, is_final=False)
         else:
             heapq.heappush(self._again, (clock() + pause_s, next(self._count), again))
+
+
+def _thread(post: Post) -> str:
+    """What readers show the mails of a conversation together by, those of both sides."""
+    if not post.parts:
+        return ""
+    (conversation, _), _ = post.parts[0]
+    return f"{uuid.UUID(bytes=conversation)}@conversation.invalid"
 
 
 def _expiry(post: Post) -> float:
