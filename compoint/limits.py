@@ -156,6 +156,10 @@ SESSION_GRACE_S: Final = 30.0
 #: How long a closed session waits for its initiator to fetch the last words.
 SESSION_LINGER_S: Final = 10.0
 
+#: The same for an initiator that has ended the session itself: all it may still say is that
+#: it has heard of the end.
+SESSION_LAST_S: Final = 1.0
+
 #: Sessions of one port; the next one is told to come later.
 SESSIONS: Final = 20_000
 

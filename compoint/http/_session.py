@@ -19,6 +19,7 @@ from compoint.http._wire import TurnsWire
 from compoint.http._words import TURNS_TYPE, Ask
 from compoint.limits import (
     SESSION_GRACE_S,
+    SESSION_LAST_S,
     SESSION_LINGER_S,
     STREAM_SIGN_S,
     TURN_BYTES,
@@ -163,6 +164,9 @@ class HttpSession(TurnsWire[ResponderTurns[Exchange]]):
     def _perform(self) -> None:
         """Give the replies out. Lock held."""
         turns = self._turns
+        if self._is_closed:
+            linger_s = SESSION_LAST_S if turns.has_end else SESSION_LINGER_S
+            self._hear_by = min(self._hear_by, clock() + linger_s)
         if turns.is_over:
             turns.release()
             turns.end_stream()
@@ -260,7 +264,6 @@ class HttpSession(TurnsWire[ResponderTurns[Exchange]]):
             self._is_closed = True
             self._arrivals.when_ready = None
             self._arrivals.drop()
-            self._hear_by = min(self._hear_by, clock() + SESSION_LINGER_S)
             self._turns.say_end()
             self._go_on()
         self._arrivals.wake()
