@@ -1,17 +1,13 @@
 """What mail systems say of our mails later: delivery reports (RFC 3464), and their texts.
 
 Anybody can write such a report. `parse_report` only tells what one says; whether it speaks of
-a mail of ours shows in the token of the return path, which only we can make, or in an
-identifier that is outstanding.
+a mail of ours shows in the identifier it names, which is random: see `mail._sent`.
 """
 
 from __future__ import annotations
 
-import base64
 import email
 import enum
-import hashlib
-import hmac
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,7 +16,7 @@ from typing import Final
 
 from mail._outcome import one_line, printable, status_in
 
-__all__ = ["Kind", "Report", "is_token_of", "new_token", "parse_report", "return_path"]
+__all__ = ["Kind", "Report", "parse_report"]
 
 #: So much of a mail is looked at. The report stands in front; what is cut off is our own
 #: mail, returned.
@@ -29,13 +25,6 @@ _TEXT_CHARACTERS: Final = 64 * 1024
 #: Parts looked at, and how deep they may nest.
 _PARTS: Final = 32
 _DEPTH: Final = 8
-
-_TAG: Final = "+semper-"
-_TOKEN_BYTES: Final = 10
-_USER_LENGTH: Final = 64  # RFC 5321 §4.5.3.1.1
-_TOKEN: Final = re.compile(r"\+semper-([a-z2-7]{16})@", re.IGNORECASE | re.ASCII)
-#: Where the address stands that the report was sent to, that is, our return path.
-_RECIPIENT_FIELDS: Final = ("Delivered-To", "X-Original-To", "Envelope-To", "To")
 
 _WHOM: Final = ("Original-Recipient", "Final-Recipient")
 
@@ -80,8 +69,6 @@ class Report:
     envelope_id: str = ""
     #: Of the mail it is about, without the angle brackets.
     message_id: str = ""
-    #: From the address it was sent to; see `is_token_of`.
-    token: str = ""
 
 
 def parse_report(raw: bytes) -> Report | None:
@@ -96,32 +83,6 @@ def parse_report(raw: bytes) -> Report | None:
     except (RecursionError, ValueError, LookupError):
         # Parts nested by the thousand; broken numbers, encodings or unknown character sets.
         return None
-
-
-# --- the token in the return path -----------------------------------------------------------
-
-
-def new_token(key: bytes, conversation: bytes, number: int) -> str:
-    """16 letters and digits that only the holder of `key` can make for this mail.
-
-    In lower case, and without regard to case when compared: mail systems may change it.
-    """
-    said = len(conversation).to_bytes(2) + conversation + number.to_bytes(8)
-    digest = hmac.new(key, b"semper return path" + said, hashlib.sha256).digest()
-    return base64.b32encode(digest[:_TOKEN_BYTES]).decode("ascii").lower()
-
-
-def is_token_of(token: str, key: bytes, conversation: bytes, number: int) -> bool:
-    """Whether `token` was made by `new_token` for this mail; takes the same time either way."""
-    true = new_token(key, conversation, number)
-    return hmac.compare_digest(token.lower().encode(), true.encode())
-
-
-def return_path(mailbox: str, token: str) -> str:
-    """The envelope sender USER+semper-TOKEN@HOST; the plain mailbox if that were too long."""
-    user, _, host = mailbox.rpartition("@")
-    extended = f"{user}{_TAG}{token}"
-    return f"{extended}@{host}" if len(extended) <= _USER_LENGTH else mailbox
 
 
 # --- RFC 3464 -------------------------------------------------------------------------------
@@ -146,7 +107,6 @@ def _structured(mail: Message) -> Report | None:
         recipient=_address(_said(_value(_field(block, name)) for name in _WHOM)),
         envelope_id=_unxtext(_said(_field(one, "Original-Envelope-Id") for one in blocks)),
         message_id=_said(_returned_ids(mail, parts, blocks)),
-        token=_token_of(mail),
     )
 
 
@@ -208,7 +168,6 @@ def _scanned(mail: Message) -> Report | None:
         text=one_line(line[0] if line else said.strip().partition("\n")[0]),
         recipient=printable(_field(mail, "X-Failed-Recipients").partition(",")[0]),
         message_id=message_id[1] if message_id else _said(_returned_ids(mail, parts, [])),
-        token=_token_of(mail),
     )
 
 
@@ -247,14 +206,6 @@ def _address(text: str) -> str:
 def _bare(field: str) -> str:
     found = _MESSAGE_ID.search(field)
     return found[1] if found else ""
-
-
-def _token_of(mail: Message) -> str:
-    for name in _RECIPIENT_FIELDS:
-        found = _TOKEN.search(" ".join(str(value) for value in mail.get_all(name, [])))
-        if found:
-            return found[1].lower()
-    return ""
 
 
 def _unxtext(text: str) -> str:

@@ -19,7 +19,7 @@ _VERSION: Final = 1
 _TABLES: Final = (
     """CREATE TABLE meta (
         one INTEGER PRIMARY KEY CHECK (one = 1),
-        mailbox TEXT NOT NULL, incarnation BLOB NOT NULL, token_key BLOB NOT NULL,
+        mailbox TEXT NOT NULL, incarnation BLOB NOT NULL,
         next_post INTEGER NOT NULL, budget TEXT
     ) STRICT""",
     # In the order of `mail._state.State`.
@@ -101,8 +101,7 @@ def create(db: sqlite3.Connection, mailbox: str) -> None:
     db.execute("BEGIN IMMEDIATE")
     for table in _TABLES:
         db.execute(table)
-    incarnation, token_key = os.urandom(8), os.urandom(32)
-    db.execute("INSERT INTO meta VALUES (1, ?, ?, ?, 1, NULL)", (mailbox, incarnation, token_key))
+    db.execute("INSERT INTO meta VALUES (1, ?, ?, 1, NULL)", (mailbox, os.urandom(8)))
     db.execute(f"PRAGMA application_id = {_APPLICATION}")
     db.execute(f"PRAGMA user_version = {_VERSION}")
     db.execute("COMMIT")

@@ -52,8 +52,6 @@ class Store:
 
     #: By which peers see that a store is not the one they knew.
     incarnation: bytes
-    #: The secret of the return paths.
-    key: bytes
 
     def __init__(self, folder: str, mailbox: str) -> None:
         self.folder: Final = folder
@@ -64,28 +62,28 @@ class Store:
         self._db: sqlite3.Connection | None = None
         try:
             self._db = open_to_write(self._path)
-            self.incarnation, self.key = self._take_up(self._db)
+            self.incarnation = self._take_up(self._db)
         except BaseException as error:
             self.close()
             if isinstance(error, sqlite3.Error):
                 raise fault_of(error, self._path) from error
             raise
 
-    def _take_up(self, db: sqlite3.Connection) -> tuple[bytes, bytes]:
+    def _take_up(self, db: sqlite3.Connection) -> bytes:
         is_there = is_made(db, self._path)
         make_durable(db)
         if not is_there:
             create(db, self.mailbox)
-        row = db.execute("SELECT mailbox, incarnation, token_key FROM meta").fetchone()
+        row = db.execute("SELECT mailbox, incarnation FROM meta").fetchone()
         if row is None:
             raise damaged(self._path)
-        kept, incarnation, token_key = row
+        kept, incarnation = row
         if kept.casefold() != self.mailbox.casefold():
             raise ConfigError(
                 f"the spool folder {self.folder} is that of {kept}, not of {self.mailbox}",
                 phase=Phase.CONFIGURE, hint="name a spool folder of its own for each mailbox",
             )  # fmt: skip
-        return incarnation, token_key
+        return bytes(incarnation)
 
     def load(self) -> Loaded:
         """Everything that was committed.
