@@ -162,7 +162,8 @@ def test_an_unknown_protocol_is_answered_with_the_known_ones(kind: Any) -> None:
 @pytest.mark.parametrize("kind", list(ComPointKind))
 def test_mail_says_that_it_is_not_configured(kind: Any) -> None:
     address = ComPointAddress("mail", "bob@example.org", 25)
-    with pytest.raises(ConfigError, match=r"'mail' is not configured: mail is off; set receiverPort") as caught:
+    off = r"'mail' is not configured: mail is off; set receiverPort"
+    with pytest.raises(ConfigError, match=off) as caught:
         ComManager.com_point(kind, address)
     assert caught.value.phase is Phase.CONFIGURE
 
