@@ -123,13 +123,19 @@ def test_every_mail_that_leaves_has_the_same_headers_and_says_that_a_program_mad
     scene.gets(mail_of(frame(text, receiver=Place(ALICE, 7200))))
     heads = [email.message_from_bytes(mail) for _, mail in scene.left]
     assert len(heads) >= 3
+    threads = set()
     for head in heads:
-        assert head.keys() == HEADERS
+        # A mail of answers only belongs to no conversation that readers could show.
+        thread = ["In-Reply-To", "References"] if "References" in head else []
+        assert head.keys() == [*HEADERS, *thread]
+        threads |= {head[name] for name in thread}
         assert (head["From"], head["To"]) == (f"<{ALICE}>", f"<{MALLORY}>")
         assert head["Subject"] == "SEMPER Message"
     kinds = {
         head["Auto-Submitted"]: {one.kind for one in frames_in(head.as_bytes())} for head in heads
     }
+    assert all(re.fullmatch(r"<[0-9a-f-]{36}@conversation\.invalid>", one) for one in threads)
+    assert len(threads) == 2
     assert Kind.DATA in kinds["auto-generated"]
     assert kinds["auto-replied"] <= {Kind.ACK, Kind.RESET}
 
