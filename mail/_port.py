@@ -2,60 +2,46 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+import os
+import sys
 from typing import TYPE_CHECKING
 
-from compoint.drive.wire import Listener
+from compoint.drive.arrivals import ArrivalsListener
+from mail._held import Held
 from mail._wire import MailWire
 
 if TYPE_CHECKING:
     from compoint.address import ComPointAddress
-    from compoint.drive.wire import Wire
-    from mail._held import Held
     from mail._offices import Staffed
 
 __all__ = ["MailPort"]
 
 
-class MailPort(Listener):
+class MailPort(ArrivalsListener[Held]):
     """Conversations that begin here, and those that a former process has left here."""
 
     def __init__(self, staffed: Staffed, address: ComPointAddress) -> None:
+        # The mailbox bounds them, and none is refused that was left here.
+        super().__init__(address, sys.maxsize)
         self._staffed = staffed
-        self._arrived: deque[Held] = deque()
-        self._on_news: Callable[[], None] | None = None
-        self._is_closed = False
-        self.address = address.with_port(staffed.office.listen(address.port, self._arrive))
-
-    def _arrive(self, held: Held) -> None:
-        self._arrived.append(held)
-        call = self._on_news
-        if call is not None:
-            call()
-
-    def accept(self) -> Wire | None:
-        if not self._arrived:
-            return None
-        self._staffed.enter()
-        return MailWire(self._staffed, self._arrived.popleft())
-
-    def fileno(self) -> int:
-        return -1
-
-    def on_ready(self, call: Callable[[], None] | None) -> None:
-        self._on_news = call
-        if call is not None and self._arrived:
-            call()
+        self._pid = os.getpid()
+        self.address = address.with_port(staffed.office.listen(address.port, self.arrive))
 
     def close(self) -> None:
-        if self._is_closed:
-            return
-        self._is_closed = True
-        self._on_news = None
-        office = self._staffed.office
-        office.stop_listening(self.address.port)
-        while self._arrived:
-            # Nobody has seen it: it waits for the next who listens here.
-            office.leave(self._arrived.popleft())
-        self._staffed.leave()
+        if os.getpid() != self._pid:
+            # A child's copy: the office's lock may have been held by a thread of its parent.
+            self._is_closed = True
+        elif not self._is_closed:
+            super().close()
+            self._staffed.leave()
+
+    def _wire_of(self, one: Held) -> MailWire:
+        self._staffed.enter()
+        return MailWire(self._staffed, one)
+
+    def _send_away(self, one: Held) -> None:
+        # Nobody has seen it: it waits for the next who listens here.
+        self._staffed.office.leave(one)
+
+    def _withdraw(self) -> None:
+        self._staffed.office.stop_listening(self.address.port)

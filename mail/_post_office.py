@@ -46,7 +46,7 @@ _PORTS: Final = range(49152, 65536)
 _SWEEP_EACH_S: Final = 3600.0
 
 #: Called with each conversation that begins at a port, or was left there.
-Arrived = Callable[[Held], None]
+Arrived = Callable[[Held], object]
 
 
 def moment() -> Moment:

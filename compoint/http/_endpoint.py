@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from compoint.core.turns import TurnError, TurnReader
 from compoint.deadline import clock
-from compoint.drive.wire import Listener, Wire
+from compoint.drive.arrivals import ArrivalsListener
+from compoint.drive.wire import Wire
 from compoint.errors import BusyError, Phase
 from compoint.http._exchange import (
     IGNORE,
@@ -28,7 +29,6 @@ from compoint.http._gateway import Gateway
 from compoint.http._session import HttpSession
 from compoint.http._words import ASK, OPEN, SESSION, TURNS_TYPE, WAIT, Ask
 from compoint.limits import (
-    BACKLOG,
     POLL_S,
     SESSION_REMEMBERED_S,
     SESSIONS,
@@ -54,55 +54,25 @@ _WAIT_MOST_S: Final = 2 * POLL_S
 _WAITING: Final = Request("POST", "", {}, {}, peer="", is_local=False)
 
 
-class HttpListener(Listener):
+class HttpListener(ArrivalsListener[Wire]):
     """A place: where the initiators of one path arrive."""
 
     def __init__(self, address: ComPointAddress, endpoint: HttpEndpoint) -> None:
-        self.address = address
+        super().__init__(address)
         self.since = clock()
         self._endpoint = endpoint
-        self._arrived: deque[Wire] = deque()
-        self._when_ready: Callable[[], None] | None = None
-        self._is_closed = False
 
-    def arrive(self, wire: Wire) -> bool:
-        """An initiator has come; False: too many are waiting, or the place was closed."""
-        if self._is_closed or len(self._arrived) >= BACKLOG:
-            return False
-        self._arrived.append(wire)
-        if self._is_closed:
-            # `close` may have looked before this one came, or not: twice harms nobody.
-            self._cut_arrived()
-        call = self._when_ready
-        if call is not None:
-            call()
-        return True
+    def arrive(self, one: Wire) -> bool:
+        return not self._is_closed and super().arrive(one)
 
-    def accept(self) -> Wire | None:
-        return self._arrived.popleft() if self._arrived else None
+    def _wire_of(self, one: Wire) -> Wire:
+        return one
 
-    def fileno(self) -> int:
-        return -1
+    def _send_away(self, one: Wire) -> None:
+        one.close()
 
-    def on_ready(self, call: Callable[[], None] | None) -> None:
-        self._when_ready = call
-        if call is not None and self._arrived:
-            call()
-
-    def close(self) -> None:
-        if self._is_closed:
-            return
-        self._is_closed = True
-        self._when_ready = None
-        self._cut_arrived()
+    def _withdraw(self) -> None:
         self._endpoint.remove(self)
-
-    def _cut_arrived(self) -> None:
-        while self._arrived:
-            try:
-                self._arrived.popleft().close()
-            except IndexError:  # another thread was faster
-                return
 
 
 class HttpEndpoint:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import itertools
 import os
@@ -13,6 +12,7 @@ from typing import Final
 
 from compoint.address import ComPointAddress
 from compoint.deadline import Deadline
+from compoint.drive.arrivals import ArrivalsListener
 from compoint.drive.waiter import Waiter
 from compoint.drive.wire import Listener, Opener, Wire
 from compoint.errors import BusyError, ConnectError, Phase
@@ -149,49 +149,17 @@ def memory_pair() -> tuple[MemoryWire, MemoryWire]:
     return MemoryWire(lock, one, other), MemoryWire(lock, other, one)
 
 
-class MemoryListener(Listener):
+class MemoryListener(ArrivalsListener[MemoryWire]):
     """A name in this process at which initiators arrive."""
 
-    def __init__(self, address: ComPointAddress) -> None:
-        self.address = address
-        self._arrived: deque[MemoryWire] = deque()
-        self._when_ready: Callable[[], None] | None = None
-        self._is_closed = False
+    def _wire_of(self, one: MemoryWire) -> MemoryWire:
+        return one
 
-    def offer(self, wire: MemoryWire) -> bool:
-        """An initiator comes; False: too many are waiting."""
-        if len(self._arrived) >= BACKLOG:
-            return False
-        self._arrived.append(wire)
-        if self._is_closed:
-            # `close` may have looked before this one came, or not: once more harms nobody.
-            self._cut_arrived()
-        call = self._when_ready
-        if call is not None:
-            call()
-        return True
+    def _send_away(self, one: MemoryWire) -> None:
+        one.close()
 
-    def accept(self) -> Wire | None:
-        return self._arrived.popleft() if self._arrived else None
-
-    def fileno(self) -> int:
-        return -1
-
-    def on_ready(self, call: Callable[[], None] | None) -> None:
-        self._when_ready = call
-
-    def close(self) -> None:
-        if self._is_closed:
-            return
-        self._is_closed = True
+    def _withdraw(self) -> None:
         _places.pop(self.address.port, None)
-        self._when_ready = None
-        self._cut_arrived()
-
-    def _cut_arrived(self) -> None:
-        with contextlib.suppress(IndexError):  # two threads may be at it
-            while True:
-                self._arrived.popleft().close()
 
 
 _places: dict[int, MemoryListener] = {}
@@ -212,7 +180,7 @@ class MemoryOpener(Opener):
                 hint="open the server first; memory addresses reach no other process",
             )  # fmt: skip
         ours, theirs = memory_pair()
-        if not listener.offer(theirs):
+        if not listener.arrive(theirs):
             raise ConnectError(
                 f"{BACKLOG} initiators are waiting there", point=str(address),
                 phase=Phase.CONNECT, elapsed_s=deadline.elapsed_s, hint="try again later",
