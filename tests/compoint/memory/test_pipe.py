@@ -208,7 +208,7 @@ def test_an_initiator_that_comes_while_the_place_closes_is_cut() -> None:
     assert isinstance(listener, MemoryListener)
     ours, theirs = memory_pair()
     listener.close()
-    listener.offer(theirs)
+    listener.arrive(theirs)
     assert ours.receive(1) == b""
 
 
