@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,15 +29,17 @@ def _name(file: Path) -> str:
     return file.relative_to(ROOT).as_posix()
 
 
+@functools.cache
 def _tree(file: Path) -> ast.Module:
     return ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
 
 
-def _calls(tree: ast.Module) -> Iterator[str]:
+@functools.cache
+def _calls(tree: ast.Module) -> frozenset[str]:
     """What is called, as it is written: `print`, `time.sleep`."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            yield ast.unparse(node.func)
+    return frozenset(
+        ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)
+    )
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:
