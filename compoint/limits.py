@@ -56,6 +56,10 @@ FIRST_CREDIT_BYTES: Final = 64 * KIB
 #: How much a side lets the peer send ahead of its program's reads.
 WINDOW_BYTES: Final = 1 * MIB
 
+#: How much of the rest of a large message is let through ahead where a journey is long (over
+#: mail): the message is wanted whole, and each further limit costs a mail.
+LARGE_WINDOW_BYTES: Final = 8 * MIB
+
 #: The window while this side's own program is stuck in `write()`: both ends may write this
 #: much before they read. Beyond it both wait until one reads or a deadline passes.
 WIDE_WINDOW_BYTES: Final = 64 * MIB

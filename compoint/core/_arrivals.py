@@ -176,7 +176,7 @@ class Arrivals(Lives):
             return
         if stream.assembly.is_complete:
             self._complete(stream, stream.assembly)
-        elif stream.in_limit - stream.in_cost < stream.window // 2:
+        elif stream.in_limit - stream.in_cost < stream.large_window() // 2:
             self.grant(stream)
 
     def _complete(self, stream: Stream, assembly: Assembly) -> None:

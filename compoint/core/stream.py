@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
+from compoint.limits import LARGE_WINDOW_BYTES, MESSAGE_TOLL_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -155,8 +157,15 @@ class Stream:
         if self.wide:
             taken = min(self.in_cost, taken + max(0, self.wide - self.window))
         elif self.assembly is not None and not self.inbox and self.is_claimed:
-            taken += self.assembly.position
+            return taken + self.assembly.position + self.large_window()
         return taken + self.window
+
+    def large_window(self) -> int:
+        """How much of the large message that is coming may come ahead."""
+        if self.is_kept and self.assembly is not None:
+            rest = self.assembly.size - self.assembly.position + MESSAGE_TOLL_BYTES
+            return max(self.window, min(rest, LARGE_WINDOW_BYTES))
+        return self.window
 
     def note_grant(self, limit: int) -> None:
         """The peer is told `limit`; the next grant is worth a look at `grant_at` taken."""

@@ -41,6 +41,7 @@ from compoint.core.keeping import (
     has_goodbye,
 )
 from compoint.core.resumed import ResumedConnection
+from compoint.limits import FIRST_CREDIT_BYTES, LARGE_WINDOW_BYTES
 
 if TYPE_CHECKING:
     from wire_play import Frame
@@ -639,3 +640,22 @@ def test_who_was_not_welcomed_is_missed() -> None:
     assert not has_said_goodbye(life)
     life.machine.refuse(Code.BUSY, "later")
     assert has_said_goodbye(life)
+
+
+# --- credit for a large message -----------------------------------------------------------------
+
+
+def test_the_rest_of_a_large_message_is_allowed_at_once(responder: Life) -> None:
+    """Over mail each further limit is a journey; so little is asked for."""
+    size = LARGE_WINDOW_BYTES // 2
+    responder.hears(start(size), more(bytes(FIRST_CREDIT_BYTES - TOLL)))
+    (told,) = responder.says()
+    assert told == credit(size + TOLL)
+
+
+def test_of_a_very_large_message_no_more_than_the_large_window_is_allowed_ahead(
+    responder: Life,
+) -> None:
+    responder.hears(start(1 << 30), more(bytes(10)))
+    (told,) = responder.says()
+    assert told == credit(10 + LARGE_WINDOW_BYTES)
