@@ -186,10 +186,14 @@ class Outbound:
 
     def _hand_over(self, again: _Again) -> None:
         post, mail = again.post, again.mail
-        outcome = self._sender.send(
-            mail, sender=self._office.settings.mailbox, recipient=post.recipient,
-            envelope_id=mail.message_id,
-        )  # fmt: skip
+        self._office.handing_over_since = clock()
+        try:
+            outcome = self._sender.send(
+                mail, sender=self._office.settings.mailbox, recipient=post.recipient,
+                envelope_id=mail.message_id,
+            )  # fmt: skip
+        finally:
+            self._office.handing_over_since = None
         if outcome.verdict is Verdict.ACCEPTED:
             self._rests_until = 0.0
             self._is_refused = False

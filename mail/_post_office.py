@@ -20,7 +20,6 @@ from compoint.core.keeping import has_goodbye
 from compoint.deadline import clock
 from compoint.errors import BusyError, Phase
 from mail._answers import key_for
-from mail._backlog import Backlog
 from mail._batch import Batch, Link, PostRow
 from mail._envelope import Place
 from mail._held import Held
@@ -29,6 +28,7 @@ from mail._reports import Kind
 from mail._sent import Sent
 from mail._store import Store
 from mail._timers import Moment
+from mail._waiting import Waiting
 
 if TYPE_CHECKING:
     from compoint.core.keeping import ConnectionChanges
@@ -44,6 +44,8 @@ __all__ = ["PostOffice", "moment"]
 _PORTS: Final = range(49152, 65536)
 #: How often what nobody has taken up is looked for.
 _SWEEP_EACH_S: Final = 3600.0
+#: A mail server that takes longer over a mail is named as what keeps it from travelling.
+SLOW_S: Final = 2.0
 
 #: Called with each conversation that begins at a port, or was left there.
 Arrived = Callable[[Held], object]
@@ -66,14 +68,14 @@ class PostOffice:
         self._lock = threading.Lock()
         self._store = Store(settings.spool, settings.mailbox)
         self._held: dict[Key, Held] = {}
-        self._backlog = Backlog()
-        #: What came too early, beside what came in order.
-        self._early = Backlog()
+        self._waiting = Waiting()
         self._ports: dict[int, Arrived] = {}
         #: Called when there is, or may be, a mail to be made.
         self.on_said: Callable[[], None] = lambda: None
         #: What keeps mails from travelling, by the name of the room that says so.
         self._troubles: dict[str, str] = {}
+        #: Since when the mail server has had to answer; None: it is not asked for anything.
+        self.handing_over_since: float | None = None
         #: There is something that the next step is to commit.
         self._is_owed = False
         #: Frames that were not taken because too much waits for programs.
@@ -98,7 +100,7 @@ class PostOffice:
         self._mailbox.restore(kept, loaded.tombstones, at)
         self._sent = Sent(loaded.posts)
         self.budget = settings.budget(loaded.budget)
-        self._backlog, self._early = Backlog(), Backlog()
+        self._waiting = Waiting()
         self._sweep_at = at.now + _SWEEP_EACH_S
         for rows in loaded.conversations:
             key = rows.state.conversation, rows.state.is_initiator
@@ -108,7 +110,7 @@ class PostOffice:
             else:
                 self._take_up(key, rows, at)
             self._held[key].show()
-            self._note_waiting(self._held[key])
+            self._waiting.note(self._held[key])
         for key in [key for key in self._held if key not in self._mailbox.conversations]:
             held = self._held[key] if self._held[key].has_wire else self._held.pop(key)
             held.lost = held.lost or "what was kept of it is lost"
@@ -138,24 +140,6 @@ class PostOffice:
         self._mailbox.touch(held.link.key)
         self._mailbox.release(held.link.key)
 
-    def _note_waiting(self, held: Held) -> None:
-        conversation = held.conversation
-        peer = conversation.theirs.mailbox
-        self._backlog.note(held.link.key, peer, conversation.received - held.fed)
-        self._early.note(held.link.key, peer, conversation.early_bytes)
-
-    def _has_room(self, key: Key, frame: Frame) -> bool:
-        """Whether what a frame brings may be kept."""
-        held = self._held.get(key)
-        received = held.conversation.received if held is not None else 0
-        peer = frame.sender.mailbox
-        # What is next in order does not wait for room beside what came too early: else
-        # nothing could ever get less.
-        is_early = frame.start > received
-        return self._backlog.has_room(key, peer) and (
-            not is_early or self._early.has_room(key, peer)
-        )
-
     def _commit(self, batch: Batch, at: Moment) -> None:
         """Make the step lasting. OSError: it was undone."""
         self._is_owed = False
@@ -178,8 +162,7 @@ class PostOffice:
                 held.show()
         for key in batch.mailbox.gone:
             held = self._held.get(key)
-            self._backlog.note(key, "", 0)
-            self._early.note(key, "", 0)
+            self._waiting.forget(key)
             if held is not None:
                 held.show()
             if held is not None and not held.has_wire:
@@ -295,7 +278,7 @@ class PostOffice:
                 self._let_go(held, batch)
             self._commit(batch, at)
             held.fed = changes.fed
-            self._note_waiting(held)
+            self._waiting.note(held)
         if data:
             self.on_said()
 
@@ -361,7 +344,7 @@ class PostOffice:
 
     def _take_in(self, frame: Frame, at: Moment, batch: Batch, news: dict[Key, Held]) -> None:
         key = key_for(frame)
-        if frame.body and not self._has_room(key, frame):
+        if frame.body and not self._waiting.has_room(key, self._held.get(key), frame):
             self.dropped += 1
             return
         taken = self._mailbox.take(frame, at)
@@ -375,7 +358,7 @@ class PostOffice:
             news[key] = held
             if taken is not None and taken.data:
                 batch.arrived.append((key, taken.start, taken.data))
-            self._note_waiting(held)
+            self._waiting.note(held)
 
     def came_back(self, report: Report) -> bool:
         """A mail system says what became of a mail; whether it was one of ours."""
@@ -504,7 +487,11 @@ class PostOffice:
     @property
     def trouble(self) -> str:
         """What keeps mails from travelling at this moment; "": nothing that is known."""
-        return "; ".join(text for text in list(self._troubles.values()) if text)
+        texts = [text for text in list(self._troubles.values()) if text]
+        since = self.handing_over_since
+        if since is not None and (waited_s := clock() - since) > SLOW_S:
+            texts.append(f"the mail server has not taken a mail for {waited_s:.0f} s")
+        return "; ".join(texts)
 
     def note_trouble(self, room: str, text: str) -> None:
         self._troubles[room] = text

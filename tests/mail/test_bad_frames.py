@@ -37,7 +37,7 @@ from compoint.core.codes import Code, decode_reason, encode_reason
 from compoint.deadline import clock
 from compoint.limits import MIB
 from compoint.testing import configured, eventually
-from mail import _post_office
+from mail import _waiting
 from mail._backlog import Backlog, BacklogBounds
 from mail._envelope import BODY_BYTES, Flag, Frame, Kind, Place, encode
 from mail._mailbox import Mailbox, Taken
@@ -356,7 +356,7 @@ def test_what_comes_early_is_bounded_for_each_peer_and_harms_no_other(
 def _bound_backlog(scene: Scene, monkeypatch: pytest.MonkeyPatch, bounds: BacklogBounds) -> None:
     """The same in small."""
     scene.stop()
-    monkeypatch.setattr(_post_office, "Backlog", functools.partial(Backlog, bounds))
+    monkeypatch.setattr(_waiting, "Backlog", functools.partial(Backlog, bounds))
     scene.start()
 
 

@@ -40,7 +40,7 @@ from compoint import (
 )
 from compoint.testing import configured, eventually
 from compoint.testing._settings import sempconfig_text
-from mail import _inbound, _offices
+from mail import _inbound, _offices, _post_office
 from mail._submit import Submission
 
 #: What a program is ready to wait in these tests, and how much longer it may take here.
@@ -219,16 +219,17 @@ def test_of_a_server_that_is_down_the_program_is_told_while_it_waits(
 
 
 @pytest.mark.parametrize("step", ["greeting", "ehlo", "data", "end"])
-def test_a_server_that_says_nothing_does_not_keep_a_call_longer_than_it_may_wait(
-    program_of_alice: dict[str, object], step: str
+def test_a_server_that_says_nothing_is_named_and_keeps_no_call_longer_than_it_may_wait(
+    program_of_alice: dict[str, object], step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(_post_office, "SLOW_S", 0.0)
     with (
         Scripted(**{step: SILENT}) as server,
         _calling(program_of_alice, smtpPort=server.port) as point,
     ):
         eventually(lambda: _has_come_to(server, step), PATIENCE_S)
         try:
-            _all_are_told(point, PointTimeout, "0.3")
+            _all_are_told(point, PointTimeout, "the mail server has not taken a mail for")
         finally:
             _end_waiting(program_of_alice)
 
