@@ -12,7 +12,7 @@ from compoint.errors import BusyError, ComPointException, ConfigError, InternalE
 
 __all__ = [
     "damaged", "database_path", "disown", "fault_of", "make_durable", "open_to_look",
-    "open_to_write",
+    "open_to_write", "wait_for_disk",
 ]  # fmt: skip
 
 _FILE: Final = "conversations.sqlite"
@@ -58,9 +58,15 @@ def open_to_look(path: str) -> sqlite3.Connection:
 def make_durable(db: sqlite3.Connection) -> None:
     """Have every transaction on the disk when it is committed."""
     db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
+    wait_for_disk(db, is_wanted=True)
     db.execute("PRAGMA fullfsync = ON")
     db.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
+
+
+def wait_for_disk(db: sqlite3.Connection, *, is_wanted: bool) -> None:
+    """Whether the next transactions are on the disk when they are committed, and with them all
+    before; or only with the next one that is wanted so. In order they are in any case."""
+    db.execute(f"PRAGMA synchronous = {'FULL' if is_wanted else 'NORMAL'}")
 
 
 def disown(db: sqlite3.Connection, path: str) -> None:

@@ -1,7 +1,7 @@
 """The post office of one mailbox: all its conversations, in memory and in the store.
 
 Every step is taken under one lock and committed before it shows: bytes are given to a point,
-a message is said, a mail leaves only when the disk has it. A step that cannot be committed is
+a message is said, a mail leaves only when the store has it. A step that cannot be committed is
 undone by reading again what is there. Threads for mails in and out, and the points, come here;
 nothing here waits for anything but the disk.
 """
@@ -140,7 +140,7 @@ class PostOffice:
         self._mailbox.touch(held.link.key)
         self._mailbox.release(held.link.key)
 
-    def _commit(self, batch: Batch, at: Moment) -> None:
+    def _commit(self, batch: Batch, at: Moment, *, is_repeatable: bool = False) -> None:
         """Make the step lasting. OSError: it was undone."""
         self._is_owed = False
         batch.mailbox = self._mailbox.take_changes(at)
@@ -148,7 +148,7 @@ class PostOffice:
         batch.links = [link for link in batch.links if link.key in here]
         batch.machines = [one for one in batch.machines if one[0] in here]
         try:
-            self._store.commit(batch)
+            self._store.commit(batch, is_repeatable=is_repeatable)
         except BaseException:
             # Also Ctrl-C: what the disk has is what counts.
             self._load()
@@ -389,7 +389,7 @@ class PostOffice:
             due = self._mailbox.next_timer(at)
             if due is None or due > at.now:
                 if self._is_owed:
-                    self._commit(Batch(), at)
+                    self._commit(Batch(), at, is_repeatable=True)
                 return due
             if not self._mailbox.on_timer(at):
                 return due
@@ -423,7 +423,9 @@ class PostOffice:
                 batch.posts.append(row)
                 batch.done_posts = self._sent.remove_old(at.utc)
                 self._sent.add(row)
-            self._commit(batch, at)
+            # All that it says is on the disk. A power cut may undo that it was said: then it
+            # is said again, and the peer knows it already.
+            self._commit(batch, at, is_repeatable=True)
             return post
 
     def submitted(self, post: Post) -> None:

@@ -1,7 +1,8 @@
 """The store: what all conversations of one mailbox consist of, in the spool folder, for good.
 
 One step of the mailbox is one transaction. When `commit` has returned, it survives the end of
-the process, of the system and of the power; before, nothing of it is there.
+the process, of the system and of the power; before, nothing of it is there. Steps that may be
+done once more survive the end of the process at once, and that of the power with the next step.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from mail._database import (
     fault_of,
     make_durable,
     open_to_write,
+    wait_for_disk,
 )
 from mail._dropbox import Dropbox
 from mail._lock import MailboxLock, holder
@@ -60,6 +62,7 @@ class Store:
         self._pid: Final = os.getpid()
         self._lock: Final = _locked(folder, mailbox)
         self._db: sqlite3.Connection | None = None
+        self._waits_for_disk = True
         try:
             self._db = open_to_write(self._path)
             self.incarnation = self._take_up(self._db)
@@ -102,8 +105,8 @@ class Store:
             # Each row is well-formed for SQLite, but no program of ours has written it.
             raise damaged(self._path) from error
 
-    def commit(self, batch: Batch) -> None:
-        """Make one step last; waits for the disk.
+    def commit(self, batch: Batch, *, is_repeatable: bool = False) -> None:
+        """Make one step last; waits for the disk, unless the step is repeatable.
 
         Raises:
             OSError: it could not be done. Nothing of the batch is there, what was committed
@@ -114,6 +117,9 @@ class Store:
         """
         db = self._open_db()
         try:
+            if is_repeatable is self._waits_for_disk:
+                self._waits_for_disk = not is_repeatable
+                wait_for_disk(db, is_wanted=self._waits_for_disk)
             db.execute("BEGIN IMMEDIATE")
             save(db, batch)
             db.execute("COMMIT")

@@ -338,6 +338,15 @@ def test_a_commit_waits_for_the_disk(store: Store) -> None:
     assert store._db.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
+def test_a_commit_that_may_be_repeated_does_not_but_the_next_one_does(store: Store) -> None:
+    assert store._db is not None
+    store.commit(step(state(said=1), [Said(0, b"x")]), is_repeatable=True)
+    assert store._db.execute("PRAGMA synchronous").fetchone() == (1,)
+    store.commit(step(state(said=2), [Said(1, b"y")]))
+    assert store._db.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert _only(store.load()).said == [Said(0, b"x"), Said(1, b"y")]
+
+
 def test_folder_and_files_are_for_their_owner_only(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
