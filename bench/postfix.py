@@ -164,6 +164,11 @@ class Postfix:
         mails = [json.loads(line) for line in ran.stdout.splitlines()]
         return [to.get("delay_reason", "") for mail in mails for to in mail["recipients"]]
 
+    def try_again(self) -> None:
+        """Deliver now what is in the queue."""
+        command = ["postqueue", "-c", str(self.config), "-f"]
+        subprocess.run(command, timeout=30, check=True, env=self._environment())
+
     def log(self) -> str:
         log = self.folder / "log"
         return log.read_text(errors="replace") if log.exists() else ""

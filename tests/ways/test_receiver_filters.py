@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import smtplib
-import socket
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from receiver_kit import ROOT, Mailbox, mail_of, program_in
+from mail_system_kit import needs_postfix, receiver_interpreter
+from receiver_kit import Mailbox, mail_of, program_in
 
+from bench.postfix import HOST, USER, Postfix, mailbox_of
 from compoint.testing import eventually
 from mail._recipes import recipes
 
@@ -167,164 +166,50 @@ def test_maildrop_gives_back_what_could_not_be_taken(
 
 # --- Postfix ----------------------------------------------------------------------------------
 
-_USER: Final = "nobody"
-
-_MAIN: Final = """\
-compatibility_level = 3.6
-queue_directory = {folder}/queue
-data_directory = {folder}/data
-maillog_file_prefixes = {folder}
-maillog_file = {folder}/log
-myhostname = mail.example.org
-mydestination = example.org
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
-mynetworks = 127.0.0.0/8
-smtpd_relay_restrictions = permit_mynetworks, reject
-smtpd_peername_lookup = no
-local_recipient_maps =
-alias_maps =
-forward_path = {folder}/forward
-default_transport = error:this test sends nothing away
-multi_instance_enable = yes
-"""
-
-_MASTER: Final = """\
-127.0.0.1:{port} inet n - n - - smtpd
-pickup unix n - n 60 1 pickup
-cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
-rewrite unix - - n - - trivial-rewrite
-bounce unix - - n - 0 bounce
-defer unix - - n - 0 bounce
-trace unix - - n - 0 bounce
-flush unix n - n 1000? 0 flush
-showq unix n - n - - showq
-error unix - - n - - error
-local unix - n n - - local
-postlog unix-dgram n - n - 1 postlogd
-"""
-
-
-class Postfix:
-    """A Postfix of this test alone: its own configuration, queue and port."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.config = folder / "config"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
-        self.config.mkdir()
-        (folder / "queue").mkdir()
-        (folder / "data").mkdir()
-        shutil.chown(folder / "data", "postfix")
-        (self.config / "main.cf").write_text(_MAIN.format(folder=folder))
-        (self.config / "master.cf").write_text(_MASTER.format(port=self.port))
-        self._command("start")
-        eventually(self._listens, 10, "Postfix listens")
-
-    def _command(self, *words: str) -> None:
-        # Its daemons keep the outputs open: a pipe would never end.
-        with (self.folder / "said").open("ab") as said:
-            subprocess.run(
-                ["postfix", "-c", self.config, *words], stdin=subprocess.DEVNULL, stdout=said,
-                stderr=said, timeout=30, check=True,
-            )  # fmt: skip
-
-    def _listens(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def deliver(self, mail: bytes) -> None:
-        with smtplib.SMTP("127.0.0.1", self.port, local_hostname="test", timeout=10) as server:
-            server.sendmail("alice@example.org", [f"{_USER}@example.org"], mail)
-
-    def forward(self, text: str) -> None:
-        (self.folder / "forward").write_text(text)
-        shutil.chown(self.folder / "forward", _USER)
-
-    def queued(self) -> list[str]:
-        """Why each mail is still in the queue; empty for one that is being delivered."""
-        ran = subprocess.run(
-            ["postqueue", "-c", self.config, "-j"], capture_output=True, timeout=30, check=True
-        )
-        mails = [json.loads(line) for line in ran.stdout.splitlines()]
-        return [to.get("delay_reason", "") for mail in mails for to in mail["recipients"]]
-
-    def try_again(self) -> None:
-        subprocess.run(["postqueue", "-c", self.config, "-f"], timeout=30, check=True)
-
-    def log(self) -> str:
-        return (self.folder / "log").read_text()
-
-    def stop(self) -> None:
-        self._command("stop")
+_BOB: Final = mailbox_of("bob")
 
 
 @pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that the user of the mail system may enter, as tmp_path is not."""
-    folder = Path(tempfile.mkdtemp(prefix="mail-"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
+def postfix() -> Iterator[Postfix]:
+    with Postfix() as postfix:
+        yield postfix
 
 
 @pytest.fixture
-def postfix(open_folder: Path) -> Iterator[Postfix]:
-    if shutil.which("postfix") is None:
-        pytest.skip("postfix is not installed")
-    if os.geteuid() != 0:
-        pytest.skip("only root can start a Postfix")
-    postfix = Postfix(open_folder)
-    yield postfix
-    postfix.stop()
-
-
-@pytest.fixture
-def interpreter() -> str:
-    """One that the user of the mail system may run: ours may lie in the home of another."""
-    for one in (sys.executable, "/usr/bin/python3"):
-        try:
-            subprocess.run(
-                [one, "-P", "-c", "import mail.receiver"], user=_USER, check=True, cwd="/",
-                env={"PYTHONPATH": str(ROOT)}, capture_output=True, timeout=30,
-            )  # fmt: skip
-        except (OSError, subprocess.CalledProcessError):
-            continue
-        return one
-    pytest.skip(f"the user {_USER} may run no interpreter, or not read these sources")
-
-
-@pytest.fixture
-def theirs(postfix: Postfix, interpreter: str, monkeypatch: pytest.MonkeyPatch) -> Mailbox:
-    """The mailbox of the user to whom that Postfix delivers, who has written the .forward."""
-    home = postfix.folder / "home"
+def theirs(postfix: Postfix, monkeypatch: pytest.MonkeyPatch) -> Mailbox:
+    """The mailbox of a user of that Postfix, who has written the .forward."""
+    home = postfix.home / "bob"
     home.mkdir()
-    program_in(home, interpreter)
+    program_in(home, receiver_interpreter())
     mailbox = Mailbox(home)
     monkeypatch.setattr(sys, "executable", str(home / "python"))
-    postfix.forward(recipes(_USER, str(mailbox.config))[".forward"])
-    shutil.chown(home, _USER)
+    postfix.forward("bob", recipes(USER, str(mailbox.config))[".forward"])
+    shutil.chown(home, USER)
     return mailbox
 
 
+def _deliver(postfix: Postfix, mail: bytes) -> None:
+    with smtplib.SMTP(HOST, postfix.port, local_hostname="test", timeout=10) as server:
+        server.sendmail("alice@example.org", [_BOB], mail)
+
+
+@needs_postfix
 def test_postfix_hands_our_mail_over_by_a_forward_file(postfix: Postfix, theirs: Mailbox) -> None:
-    postfix.deliver(mail_of())
+    _deliver(postfix, mail_of())
     eventually(theirs.waiting, 20, "the mail is taken")
     (mail,) = theirs.waiting()
     assert b"Return-Path: <alice@example.org>" in mail
-    assert b"Delivered-To: nobody@example.org" in mail
+    assert f"Delivered-To: {_BOB}".encode() in mail
     eventually(lambda: postfix.queued() == [], 20, "the queue is empty")
 
 
+@needs_postfix
 def test_postfix_keeps_a_mail_that_could_not_be_taken_and_tries_again(
     postfix: Postfix, theirs: Mailbox
 ) -> None:
     theirs.spool.mkdir(mode=0o755)
-    shutil.chown(theirs.spool, _USER)
-    postfix.deliver(mail_of())
+    shutil.chown(theirs.spool, USER)
+    _deliver(postfix, mail_of())
     eventually(lambda: "open to others" in "".join(postfix.queued()), 20, "the mail is kept")
     theirs.spool.chmod(0o700)
     postfix.try_again()
@@ -332,12 +217,13 @@ def test_postfix_keeps_a_mail_that_could_not_be_taken_and_tries_again(
     assert "status=bounced" not in postfix.log()
 
 
+@needs_postfix
 def test_postfix_keeps_a_mail_while_the_program_is_missing(
     postfix: Postfix, theirs: Mailbox
 ) -> None:
     program = theirs.folder / "compoint-mail-receiver"
     program.rename(program.with_suffix(".away"))
-    postfix.deliver(mail_of())
+    _deliver(postfix, mail_of())
     eventually(lambda: "not found" in "".join(postfix.queued()), 20, "the mail is kept")
     program.with_suffix(".away").rename(program)
     postfix.try_again()
