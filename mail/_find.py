@@ -7,7 +7,8 @@ our own payload, which must not be taken for one of the peer's.
 
 A mail is read in pieces; at its largest, memory holds its text (about three times the mail
 while parsing) and the payload, never more copies. Of one that was made to be costly, of many
-parts or of empty lines, no more is parsed than any mail of ours may have become.
+parts, of empty lines or of long headers, no more is parsed than any mail of ours may have
+become.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 from mail._glance import ENCODED_MAGIC, MAGIC
 
-__all__ = ["Facts", "Found", "Kind", "find"]
+__all__ = ["Facts", "Found", "Kind", "Parts", "find"]
 
 _PIECE_BYTES: Final = 64 * 1024
 
@@ -31,6 +32,11 @@ _LINE_ENDS: Final = 2_000_000
 #: The same for the ends of lines times the parts: the parser looks at each line once for each
 #: part around it.
 _LOOKS: Final = 20_000_000
+#: The same for the lengths of all headers about content, each squared: what stands behind a
+#: type is looked through once for each semicolon in it. One may be as long as 8 KiB.
+_CONTENT_LOOKS: Final = 8_192**2
+#: So much of any other header is looked at.
+_HEADER_CHARACTERS: Final = 16_384
 
 _NOT_BASE64: Final = bytes(
     set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
@@ -38,6 +44,8 @@ _NOT_BASE64: Final = bytes(
 
 #: Who sends reports, when they are not in the form of RFC 3464 (GMX and Yahoo send such).
 _REPORTERS: Final = ("mailer-daemon", "mail-daemon")
+#: And who does if nobody is to answer, but writes letters too.
+_POSTMASTER: Final = "postmaster"
 
 #: Where mail systems write for whom they took the mail, before aliases.
 _RECIPIENT_HEADERS: Final = ("X-Original-To", "Envelope-To", "Delivered-To")
@@ -93,21 +101,44 @@ def find(source: BinaryIO) -> Found:
         return Found(Kind.FOREIGN)
 
 
+class Parts:
+    """Makes the parts of one mail for the parser, which ends with ValueError if it is costly."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._looks = 0
+
+    def __call__(self, **options: Any) -> Message:
+        self.count += 1
+        return _Part(self, **options)
+
+    def note(self, header: str, value: str) -> None:
+        if header.lower().startswith("content-"):
+            self._looks += len(value) ** 2
+            if self._looks > _CONTENT_LOOKS:
+                raise ValueError("too costly")
+
+
+class _Part(Message):
+    def __init__(self, parts: Parts, **options: Any) -> None:
+        super().__init__(**options)
+        self._parts = parts
+
+    def set_raw(self, name: str, value: str) -> None:
+        """Called by the parser with each header."""
+        self._parts.note(name, value)
+        super().set_raw(name, value)
+
+
 def _parsed(start: bytes, source: BinaryIO) -> Message:
-    parts = 0
-
-    def new_part(**options: Any) -> Message:
-        nonlocal parts
-        parts += 1
-        return Message(**options)
-
-    parser: BytesFeedParser[Message] = BytesFeedParser(new_part)
+    parts = Parts()
+    parser: BytesFeedParser[Message] = BytesFeedParser(parts)
     piece = start
     line_ends = 0
     while piece:
         parser.feed(piece)
         line_ends += piece.count(b"\n") + piece.count(b"\r")
-        if line_ends > _LINE_ENDS or line_ends * parts > _LOOKS:
+        if line_ends > _LINE_ENDS or line_ends * parts.count > _LOOKS:
             raise ValueError("too costly")
         piece = source.read(_PIECE_BYTES)
     return parser.close()
@@ -168,7 +199,7 @@ def _from_base64(text: str) -> bytes:
 
 def _header(part: Message, name: str) -> str:
     """The first header of this name: mail systems write theirs on top of what came."""
-    return str(part.get(name, "")).strip()
+    return str(part.get(name, ""))[:_HEADER_CHARACTERS].strip()
 
 
 def _facts(mail: Message) -> Facts:
@@ -201,4 +232,5 @@ def _is_report(mail: Message, facts: Facts) -> bool:
     if mail.get_content_type() == "multipart/report":
         kind = email.utils.collapse_rfc2231_value(mail.get_param("report-type", "") or "")
         return kind.lower() in {"", "delivery-status"}
-    return facts.sender.partition("@")[0].lower() in _REPORTERS
+    sender = facts.sender.partition("@")[0].lower()
+    return sender in _REPORTERS or (sender == _POSTMASTER and facts.return_path == "<>")

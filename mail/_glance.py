@@ -18,14 +18,17 @@ MAGIC: Final = b"SMPR"
 #: How base64 begins when what it holds begins with MAGIC.
 ENCODED_MAGIC: Final = b"U01QU"
 
+#: A longer head is not looked through.
+_HEAD_BYTES: Final = 64 * 1024
+
 
 def is_surely_ours(content: bytes) -> bool:
     """Whether this is a payload, or a mail with a payload in base64.
 
     False says nothing: `find` has to parse the mail.
     """
-    return (
-        content.startswith((MAGIC, ENCODED_MAGIC))
-        or b"\n\n" + ENCODED_MAGIC in content
-        or b"\r\n\r\n" + ENCODED_MAGIC in content
-    )
+    if content.startswith((MAGIC, ENCODED_MAGIC)):
+        return True
+    # Where its body begins and no further: people copy a whole mail of ours into a letter.
+    start = content[:_HEAD_BYTES].replace(b"\r\n", b"\n")
+    return start.partition(b"\n\n")[2].startswith(ENCODED_MAGIC)

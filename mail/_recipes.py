@@ -1,8 +1,9 @@
 """How mail systems are told to hand our mails to the receiver program: texts to copy.
 
-What differs is who the program runs as, and what becomes of a mail when the program fails.
-The `|| exit 75` is for the day on which it is not there any more (a removed virtual
-environment, a new interpreter): without it the mail system would return the mails at once.
+What differs is who the program runs as, and what becomes of a mail by its exit code: 0, it is
+taken; 65, it is a person's; anything else, it has to be tried again. That is not only 75: on
+the day on which the program cannot start any more (a removed virtual environment, a new
+interpreter) the code is another, by which the mail system would return the mails at once.
 """
 
 from __future__ import annotations
@@ -25,19 +26,42 @@ _PROGRAM: Final = "compoint-mail-receiver"
 _HARMLESS: Final = re.compile(r"[\w./+@,=: -]+")
 
 _RECIPES: Final = {
+    # Exim splits this line without a shell: so one is named, and nothing has to be quoted twice,
+    # as the empty IFS keeps the words of the command whole. By some of its settings
+    # (return_output) it returns a mail, instead of trying again, when anything is printed.
     ".forward": """\
-# ~/.forward+semper takes what arrives for {user}+semper@..., if the server knows extensions
-# (Postfix: recipient_delimiter); ~/.forward takes all mail of {user}: then put a line
-# \\{user} above this one, which keeps every mail in the inbox as well. Write it elsewhere and
-# mv it into place: a server that is reading the file would take pieces of it for addresses.
-"|{command} --swallow || exit 75"
+# ~/.forward+semper takes what arrives for {user}+semper@... (or with another word in both
+# places), if the server knows extensions (Postfix: recipient_delimiter). ~/.forward takes all
+# mail of {user}. Either must be an address for programs only, as mail of people is returned to
+# them; where people write to it too, take procmail, maildrop or Sieve. Have no other line in
+# the file: what it keeps would come again with each new try. Write the file elsewhere and mv it
+# into place: a server that is reading it would take pieces for addresses. For Postfix and Exim;
+# why a mail could not be taken is not in their logs, `compoint mail doctor` tells.
+"|/bin/sh -c 'IFS=; $0 $@ 2>/dev/null && exit; [ $? = 65 ] && exit 65; exit 75' {command}"
 """,
     "procmail": """\
-# In ~/.procmailrc, above the recipes for other mail. The second one gives what could not be
-# taken back to the mail system, which tries again; without it, it would go to the inbox.
-:0 w
+# In ~/.procmailrc, above the recipes for other mail. What looks like ours and is not (65) goes
+# on to those; what could not be taken stays in the mail system, which tries again.
+:0
 * HB ?? ^(Content-Type:.*application/x-semper|U01QU)
-* ! ^Content-Type:.*delivery-status
+* ! ^(Content-Type:.*delivery-status|From:.*mail(er)?-daemon)
+{{
+    :0 w
+    | {command}
+
+    TAKEN=$?
+
+    :0
+    * ! TAKEN ?? ^^65^^
+    {{
+        EXITCODE=75
+        HOST
+    }}
+}}
+
+# Reports of mail that was not delivered may be about ours; all of them go to the inbox too.
+:0 wc
+* ^(Content-Type:.*delivery-status|From:.*mail(er)?-daemon)
 | {command} --swallow
 
 :0 e
@@ -45,45 +69,68 @@ _RECIPES: Final = {
     EXITCODE=75
     HOST
 }}
-
-# Reports of mail that was not delivered may be about ours; all of them go to the inbox too.
-:0 wc
-* ^Content-Type:.*delivery-status
-| {command} --swallow
 """,
     "maildrop": """\
-# In ~/.mailfilter, above the rules for other mail. Reports of mail that was not delivered may
-# be about ours; all of them go to the inbox too.
-if (/^Content-Type:.*delivery-status/)
+# In ~/.mailfilter, above the rules for other mail. What looks like ours and is not (65) goes on
+# to those; what could not be taken stays in the mail system, which tries again. Reports of mail
+# that was not delivered may be about ours; all of them go to the inbox too.
+SHELL="/bin/sh"
+if (/^Content-Type:.*delivery-status/ || /^From:.*mail(er)?-daemon/)
 {{
-    cc "|{command} --swallow || exit 75"
+    `{command} --swallow`
+    if ($RETURNCODE != 0)
+    {{
+        EXITCODE=75
+        exit
+    }}
 }}
 elsif (/^Content-Type:.*application\\/x-semper/:hb || /^U01QU/:b)
 {{
-    to "|{command} --swallow || exit 75"
+    `{command}`
+    if ($RETURNCODE == 0)
+    {{
+        EXITCODE=0
+        exit
+    }}
+    if ($RETURNCODE != 65)
+    {{
+        EXITCODE=75
+        exit
+    }}
 }}
 """,
     "sieve": """\
-# Needs the administrator: the plugin sieve_extprograms, and a link to
-#   {program}
-# in sieve_pipe_bin_dir. What could not be taken goes to the inbox and is not tried again.
-# Reports of mail that was not delivered may be about ours; all of them go to the inbox too.
+# At the top of the Sieve script of {user} (often ~/.dovecot.sieve), `require` before all else.
+# Needs the administrator, in Dovecot's section plugin:
+#   sieve_plugins = sieve_extprograms
+#   sieve_extensions = +vnd.dovecot.pipe
+#   sieve_pipe_bin_dir = a folder in which {name} is a link to
+#     {program}
+# What could not be taken goes to the inbox and is not tried again. Reports of mail that was not
+# delivered may be about ours; all of them go to the inbox too.
 require ["vnd.dovecot.pipe", "copy", "body"];
-if header :contains "Content-Type" "delivery-status"
+if anyof (header :contains "Content-Type" "delivery-status",
+          header :contains "From" ["mailer-daemon", "mail-daemon"])
 {{
     pipe :copy "{name}" [{arguments}"--swallow"];
 }}
 elsif anyof (header :contains "Content-Type" "application/x-semper",
-             body :raw :contains "U01QU")
+             body :raw :contains :comparator "i;octet" "U01QU")
 {{
     pipe "{name}"{optional};
+    stop;
 }}
 """,
     "postfix alias": """\
 # In a file of {user}, say /home/{user}/mail-aliases: Postfix runs what stands in an alias
-# file as the owner of the file, and as nobody if that is root. The administrator adds the
-# file to alias_maps in main.cf, and {user} runs postalias on it after each change.
-semper: "|{command} --swallow || exit 75"
+# file as the owner of the file, and as nobody if that is root. It takes what arrives for
+# semper@... (or with another word that is no alias or user yet): an address for programs only,
+# as mail of people is returned to them. After each change {user} runs
+#   postalias /home/{user}/mail-aliases
+# and the administrator, once, adds the file to what stands in main.cf already, such as
+#   alias_maps = hash:/etc/aliases, hash:/home/{user}/mail-aliases
+# (hash, or what `postconf default_database_type` prints), and runs `postfix reload`.
+semper: "|{command} || {{ [ $? = 65 ] && exit 65; exit 75; }}"
 """,
 }
 

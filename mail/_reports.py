@@ -6,14 +6,15 @@ a mail of ours shows in the identifier it names, which is random: see `mail._sen
 
 from __future__ import annotations
 
-import email
 import enum
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from email.message import Message
+from email.parser import BytesParser
 from typing import Final
 
+from mail._find import Parts
 from mail._outcome import one_line, printable, status_in
 
 __all__ = ["Kind", "Report", "parse_report"]
@@ -27,6 +28,9 @@ _PARTS: Final = 32
 _DEPTH: Final = 8
 
 _WHOM: Final = ("Original-Recipient", "Final-Recipient")
+
+#: Where a returned mail has the identifier that we gave it: Outlook.com gives it another one.
+_ID_FIELDS: Final = ("X-Microsoft-Original-Message-ID", "Message-ID")
 
 _MESSAGE_ID: Final = re.compile(r"<([!-;=?-~]{1,400})>", re.ASCII)
 _MESSAGE_ID_LINE: Final = re.compile(
@@ -78,10 +82,11 @@ def parse_report(raw: bytes) -> Report | None:
     mail system's. Raises nothing, whatever the mail holds.
     """
     try:
-        mail = email.message_from_bytes(raw[:_LOOK_BYTES])
+        mail: Message = BytesParser(Parts()).parsebytes(raw[:_LOOK_BYTES])
         return _structured(mail) or _scanned(mail)
     except (RecursionError, ValueError, LookupError):
-        # Parts nested by the thousand; broken numbers, encodings or unknown character sets.
+        # Parts nested by the thousand, or costly; broken numbers, encodings or unknown
+        # character sets.
         return None
 
 
@@ -137,9 +142,10 @@ def _returned_ids(mail: Message, parts: list[Message], blocks: list[Message]) ->
         match part.get_content_type():
             case "message/rfc822" | "message/global":
                 for inner in _inner(part):
-                    yield _bare(_field(inner, "Message-ID"))
+                    yield from (_bare(_field(inner, name)) for name in _ID_FIELDS)
             case "text/rfc822-headers" | "message/global-headers":
-                yield _bare(_field(email.message_from_string(_text_of(part)), "Message-ID"))
+                text = _text_of(part)
+                yield from (_bare(_line(text, name)) for name in _ID_FIELDS)
     for block in blocks:  # Gmail's
         yield _bare(_field(block, "X-Original-Message-ID"))
     yield _bare(_field(mail, "In-Reply-To"))
@@ -187,6 +193,12 @@ def _text_of(part: Message) -> str:
 
 def _field(block: Message, name: str) -> str:
     return str(block.get(name, "")).strip()
+
+
+def _line(headers: str, name: str) -> str:
+    """The field of this name in headers that are a text."""
+    found = re.search(rf"^{name}:((?:.|\n[ \t])*)", headers, re.IGNORECASE | re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _said(texts: Iterable[str]) -> str:

@@ -350,6 +350,14 @@ COSTLY: Final[dict[str, Callable[[], bytes]]] = {
     "a million parts": lambda: b"Content-Type: multipart/mixed; boundary=b\n\n" + b"--b\n\n" * MIB,
     "many lines": lambda: b"From: <a@example.com>\n\n" + b"\n\n" * (_LARGE // 2),
     "many headers": lambda: b"a:\n" * (_LARGE // 3),
+    "a long parameter": lambda: b'Content-Type: a/b; c="' + b";" * _LARGE + b'"\n\nU01QUgEB\n',
+    "long parameters": lambda: (
+        b"Content-Type: multipart/mixed; boundary=b\n\n"
+        + (b'--b\nContent-Type: multipart/mixed; c="' + b";" * 15_000 + b'"\n\nx\n') * 500
+    ),
+    "a long parameter of a report": lambda: (
+        b'From: mailer-daemon@example.com\nContent-Type: multipart/report; c="' + b";" * _LARGE
+    ),
     "parts in parts": lambda: _nested(200) + (b"-" * 60 + b"\n") * (_LARGE // 61),
     "false starts": lambda: mail_of(encode(frame())[:20] * 50_000),
     "a long line": lambda: b"Subject: " + b"x" * _LARGE,

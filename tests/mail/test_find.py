@@ -9,6 +9,7 @@ import os
 import quopri
 import subprocess
 import sys
+import time
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -213,6 +214,27 @@ def test_a_mail_of_a_mail_system_in_no_form_is_a_report(sender: str) -> None:
     assert _found(mail).kind is Kind.REPORT
 
 
+_POSTMASTER = "From: Postmaster <postmaster@example.net>\nAuto-Submitted: auto-replied\n"
+_SAID = b"This user doesn't have an account: 550 5.1.1\n\nMessage-ID: <1@example.org>\n"
+
+
+@pytest.mark.parametrize("said", ["Return-Path: <>", "From MAILER-DAEMON Fri Nov 20 2026"])
+@pytest.mark.parametrize("body", [_SAID, _SAID + mail_of()], ids=["a text", "with our mail"])
+def test_what_a_postmaster_writes_without_an_envelope_sender_is_a_report(
+    said: str, body: bytes
+) -> None:
+    assert _found(f"{said}\n{_POSTMASTER}\n".encode() + body)[:2] == (Kind.REPORT, ())
+
+
+def test_a_letter_of_a_postmaster_is_foreign() -> None:
+    _is_foreign(f"Return-Path: <postmaster@example.net>\n{_POSTMASTER}\n".encode() + _SAID)
+
+
+def test_a_peer_may_have_the_mailbox_of_a_postmaster() -> None:
+    head = b"Return-Path: <postmaster@example.org>\n"
+    _brings(head + mail_of(From="postmaster@example.org"))
+
+
 def test_a_confirmation_that_a_mail_was_read_is_foreign() -> None:
     head = "Content-Type: multipart/report; report-type=disposition-notification; boundary=b"
     _is_foreign(_mail(head, b"--b\n\nread\n--b--\n"))
@@ -276,6 +298,51 @@ def test_what_looks_like_ours_at_first_sight_is_never_foreign(rest: bytes) -> No
     mail = _mail("Content-Transfer-Encoding: base64", b"U01QUg" + base64.b64encode(rest))
     assert is_surely_ours(mail)
     assert _found(mail).kind is Kind.PAYLOADS
+
+
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
+def test_a_letter_with_a_whole_mail_of_ours_copied_into_it_is_not(newline: bytes) -> None:
+    letter = b"From: carol@example.org\n\nLook what came:\n\n" + mail_of()
+    letter = letter.replace(b"\n", newline)
+    assert not is_surely_ours(letter)
+    assert _found(letter).kind is Kind.FOREIGN
+
+
+# --- its cost ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", [20_000, 120_000])
+@pytest.mark.parametrize("folds", ["", "\n "])
+@pytest.mark.parametrize("name", ["Content-Type", "Content-Disposition", "content-type"])
+def test_a_mail_with_a_header_made_to_be_costly_is_foreign_at_once(
+    name: str, folds: str, length: int
+) -> None:
+    """Python's email package looks through a parameter once for each semicolon in it."""
+    line = ";" * 900 + folds
+    head = f'{name}: multipart/mixed; a="' + line * (length // len(line))
+    began = time.process_time()
+    _is_foreign(_mail(head, ENCODED))
+    assert time.process_time() - began < 1
+
+
+def test_many_parts_with_long_headers_are_foreign_at_once() -> None:
+    part = b'--b\nContent-Type: multipart/mixed; a="' + b";" * 4000 + b"\n\nx\n"
+    began = time.process_time()
+    _is_foreign(_mail("Content-Type: multipart/mixed; boundary=b", part * 2000))
+    assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize("name", ["From", "Return-Path", "Delivered-To"])
+def test_of_a_list_of_addresses_no_more_is_read_than_of_any_honest_one(name: str) -> None:
+    began = time.process_time()
+    assert _found(f"{name}: {'a@b,' * 2_000_000}\n\nhello".encode()).kind is Kind.FOREIGN
+    assert time.process_time() - began < 2
+
+
+def test_a_name_as_long_as_honest_programs_write_hides_no_payload() -> None:
+    name = "".join(f"\n filename*{n}*=utf-8''%E5%8F%B0%E5%8C%97;" for n in range(40))
+    mail = mail_of().replace(b"\n\n", f"\nContent-Disposition: attachment;{name}\n\n".encode(), 1)
+    _brings(mail)
 
 
 # --- its weight -------------------------------------------------------------------------------

@@ -71,9 +71,15 @@ def test_a_report_of_a_mail_system_is_taken(mailbox: Mailbox) -> None:
     assert mailbox.waiting() == [content]
 
 
-def test_one_line_for_people_is_said(mailbox: Mailbox) -> None:
-    ran = mailbox.receive(content=PAYLOAD)
+def test_one_line_is_said_to_who_displays_a_part(mailbox: Mailbox, tmp_path: Path) -> None:
+    (tmp_path / "part").write_bytes(PAYLOAD)
+    ran = mailbox.receive(tmp_path / "part")
     assert ran == Ran(0, f"SEMPER message taken ({len(PAYLOAD)} bytes).\n", "")
+
+
+def test_nothing_is_said_to_a_mail_system_about_what_is_taken(mailbox: Mailbox) -> None:
+    """Exim with `return_output` returns a mail whose program has said anything."""
+    assert mailbox.receive(content=mail_of()) == Ran(0, "", "")
 
 
 def test_many_at_once_are_all_taken(mailbox: Mailbox) -> None:
@@ -271,6 +277,15 @@ def test_mail_for_people_is_not_taken(mailbox: Mailbox) -> None:
 
 def test_mail_for_people_is_swallowed_when_told_so(mailbox: Mailbox) -> None:
     assert mailbox.receive("--swallow", content=_LETTER).code == 0
+    assert mailbox.waiting() == []
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+def test_a_letter_with_a_whole_mail_of_ours_copied_into_it_is_not_taken(
+    mailbox: Mailbox, line_end: bytes
+) -> None:
+    letter = b"From: alice@example.org\n\nDear Bob, what is this?\n\n" + mail_of()
+    assert mailbox.receive(content=letter.replace(b"\n", line_end)).code == 65
     assert mailbox.waiting() == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import time
 
 import pytest
 from hypothesis import given
@@ -420,6 +421,22 @@ def test_what_lies_beyond_the_first_256_kib_is_not_looked_at():
     assert parse_report(text.encode()) is None
 
 
+@pytest.mark.parametrize("form", ["message/rfc822", "text/rfc822-headers"])
+@pytest.mark.parametrize("first", ["ours", "theirs"])
+def test_an_identifier_that_outlook_has_replaced_is_found_beside_the_new_one(form, first):
+    """Outlook.com's SMTP gives each mail another Message-ID, and keeps ours."""
+    ours = f"X-Microsoft-Original-Message-ID:\n <{ID}>"
+    theirs = "Message-ID: <DB9P@AM0.eurprd01.prod.outlook.com>"
+    fields = [ours, theirs] if first == "ours" else [theirs, ours]
+    text = EXCHANGE.replace(f"Message-ID: <{ID}>", "\n".join(fields))
+    text = text.replace(f"In-Reply-To: <{ID}>", theirs.replace("Message-ID", "In-Reply-To"))
+    text = text.replace("Content-Type: message/rfc822", f"Content-Type: {form}")
+    for newline in ("\n", "\r\n"):
+        report = parse_report(text.replace("\n", newline).encode())
+        assert report is not None
+        assert report.message_id == ID
+
+
 @pytest.mark.parametrize("text", [POSTFIX, GMAIL, EXCHANGE])
 def test_the_identifier_is_that_of_the_returned_headers_or_of_what_stands_for_them(text):
     for line in (f"Message-ID: <{ID}>", f"X-Original-Message-ID: <{ID}>", f"In-Reply-To: <{ID}>"):
@@ -498,6 +515,20 @@ def test_what_a_report_says_cannot_steer_a_terminal_or_fill_a_log():
 )
 def test_a_mail_made_to_trip_the_parser_raises_nothing(raw):
     parse_report(raw)
+
+
+@pytest.mark.parametrize("length", [60_000, 120_000])
+@pytest.mark.parametrize("name", ["Content-Type", "Content-Disposition", "content-type"])
+def test_a_header_made_to_be_costly_takes_no_time(name, length):
+    """Python's email package looks through a parameter once for each semicolon in it."""
+    costly = f'{name}: multipart/report; a="' + ";" * length + "\n"
+    returned = POSTFIX.replace("Content-Type: application/x-semper\n", costly)
+    part = POSTFIX.replace("Content-Description: Delivery report\n", costly)
+    began = time.process_time()
+    assert parse_report((costly + POSTFIX).encode()) is None
+    assert parse_report(part.encode()) is None
+    parse_report(returned.encode())
+    assert time.process_time() - began < 1
 
 
 @given(st.binary(max_size=2000))
