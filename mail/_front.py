@@ -34,7 +34,8 @@ MAIL_BYTES: Final = 64 * MIB
 RETRY_S: Final = 5.0
 
 #: A front that sees a mailbox for the first time looks at mails that came within this time:
-#: longer than mail systems try (five days) and than what was said in them is waited for.
+#: longer than mail systems try (five days), and than what was said in them is waited for
+#: unless the settings say so.
 LOOK_BACK_S: Final = 14 * 86400.0
 
 #: How long `stop` waits for the thread.

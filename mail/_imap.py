@@ -33,6 +33,7 @@ from mail._imap_connection import (
     Error,
     LoginRefusedError,
     NoFolderError,
+    RefusedError,
     Way,
 )
 from mail._outcome import one_line
@@ -91,7 +92,7 @@ class ImapFront(Front):
 
     The first folder is watched, the others are looked into now and then. `notes` is a file
     that remembers across processes how far each was looked through; "": they are looked
-    through again, as far back as LOOK_BACK_S.
+    through again, as far back as LOOK_BACK_S, or `expire_s` if that is longer.
     """
 
     def __init__(
@@ -101,8 +102,11 @@ class ImapFront(Front):
         poke: Callable[[], None],
         trouble: Callable[[str], None],
         notes: str = "",
+        expire_s: float = 0.0,
     ) -> None:
         super().__init__("imap", put, poke, trouble)
+        # One day more: SINCE knows only dates, and not which time zone they are of.
+        self._look_back_s = max(LOOK_BACK_S, expire_s) + 86400.0
         self._settings = settings
         self._notes = notes
         self._places = _read(notes, self._note_key(""))
@@ -215,11 +219,13 @@ class ImapFront(Front):
         place = self._places.get(folder)
         if place is None or place.validity != validity:
             self._places[folder] = _Place(validity)
+            if connection.is_readonly:
+                _log.warning("the folder %s is read-only: mails stay unread in it", folder)
 
     def _look_into(self, connection: Connection, place: _Place) -> bool:
         """Take what is new in the chosen folder; False: something could not be kept."""
         is_all_done = True
-        uids = _new_in(connection, place)
+        uids = self._new_in(connection, place)
         self._found_any |= bool(uids)
         for start in range(0, len(uids), _BATCH):
             is_all_done = self._take(connection, place, uids[start : start + _BATCH])
@@ -227,6 +233,15 @@ class ImapFront(Front):
                 break
         _mark(connection, place)
         return is_all_done
+
+    def _new_in(self, connection: Connection, place: _Place) -> list[int]:
+        if place.last_uid:
+            # "n:*" names the last mail even when its number is lower.
+            found = _unmarked(connection, f"UID {place.last_uid + 1}:*")
+            return [uid for uid in found if uid > place.last_uid]
+        # In English, whatever the locale: "dd-Mon-yyyy hh:mm:ss zone", in quotes.
+        since = imaplib.Time2Internaldate(time.time() - self._look_back_s)[1:12]
+        return _unmarked(connection, f"SINCE {since}")
 
     def _take(self, connection: Connection, place: _Place, uids: list[int]) -> bool:
         sizes = connection.sizes(uids)
@@ -269,23 +284,26 @@ class ImapFront(Front):
             os.replace(begun, self._notes)
 
 
-def _new_in(connection: Connection, place: _Place) -> list[int]:
-    not_taken = f"UNKEYWORD {KEYWORD}"
-    if place.last_uid:
-        # "n:*" names the last mail even when its number is lower.
-        found = connection.find(f"UID {place.last_uid + 1}:*", not_taken)
-        return [uid for uid in found if uid > place.last_uid]
-    # In English, whatever the locale: "dd-Mon-yyyy hh:mm:ss zone", in quotes.
-    since = imaplib.Time2Internaldate(time.time() - LOOK_BACK_S)[1:12]
-    return connection.find(f"SINCE {since}", not_taken)
+def _unmarked(connection: Connection, criterion: str) -> list[int]:
+    """The mails for which this holds, without those that are marked as far as can be known."""
+    if connection.has_keywords:
+        try:
+            return connection.find(criterion, f"UNKEYWORD {KEYWORD}")
+        except RefusedError:
+            # Microsoft's servers among others. What was looked at is known by its number.
+            connection.has_keywords = False
+    return connection.find(criterion)
 
 
 def _mark(connection: Connection, place: _Place) -> None:
     """Mark what was kept, so that neither a person nor another process of ours meets it."""
-    if place.unmarked:
-        if not connection.mark(place.unmarked, rf"(\Seen {KEYWORD})"):
-            connection.mark(place.unmarked, r"(\Seen)")  # a server without keywords of clients
-        place.unmarked.clear()
+    uids = place.unmarked
+    if uids and not connection.is_readonly:
+        if connection.has_keywords:
+            connection.has_keywords = connection.mark(uids, rf"(\Seen {KEYWORD})")
+        if not connection.has_keywords:
+            connection.mark(uids, r"(\Seen)")
+    uids.clear()
 
 
 def _read(notes: str, prefix: str) -> dict[str, _Place]:

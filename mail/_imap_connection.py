@@ -29,6 +29,7 @@ __all__ = [
     "Error",
     "LoginRefusedError",
     "NoFolderError",
+    "RefusedError",
     "Way",
 ]
 
@@ -50,6 +51,7 @@ _KEEPALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT"
 _NEWS: Final = re.compile(rb"\* [0-9]+ (EXISTS|RECENT)\b", re.IGNORECASE)
 _SIZE: Final = re.compile(rb"RFC822\.SIZE ([0-9]{1,20})\b", re.IGNORECASE)
 _UID: Final = re.compile(rb"\bUID ([0-9]{1,10})\b", re.IGNORECASE)
+_NO_BODY: Final = re.compile(rb"\bBODY\[\] NIL\b", re.IGNORECASE)
 
 Error = imaplib.IMAP4.error
 Abort = imaplib.IMAP4.abort
@@ -61,6 +63,10 @@ class LoginRefusedError(Exception):
 
 class NoFolderError(Exception):
     """The server does not open this folder."""
+
+
+class RefusedError(Error):
+    """The server answers NO or BAD; the connection is as good as before."""
 
 
 class Way:
@@ -124,6 +130,8 @@ class Connection(imaplib.IMAP4):
             self._given = self._source = sock
             self._input = bytearray()
             self._idles = 0
+            #: Whether clients may have flags of their own; to be unset when it shows.
+            self.has_keywords = True
             self._allow(ANSWER_S, ANSWER_BYTES)
             super().__init__(settings.host, settings.port)
             if context is not None and settings.tls is Tls.STARTTLS:
@@ -246,19 +254,29 @@ class Connection(imaplib.IMAP4):
     def choose(self, folder: str) -> int:
         """Select a folder; returns the validity of its mails' numbers.
 
+        `is_readonly` tells afterwards whether its mails can be marked.
+
         Raises:
             NoFolderError: the server does not open it.
         """
         self._allow(ANSWER_S)
-        done, said = self.select(_quoted(_encoded(folder)))
-        if done != "OK":
-            text = str(said[-1] or b"", "utf-8", "replace")
-            raise NoFolderError(f"the folder {folder} cannot be opened: {text}")
+        try:
+            done, said = self.select(_quoted(_encoded(folder)))
+        except self.readonly:  # it is open all the same
+            self.is_readonly = True
+        else:
+            if done != "OK":
+                text = str(said[-1] or b"", "utf-8", "replace")
+                raise NoFolderError(f"the folder {folder} cannot be opened: {text}")
         validity = self.response("UIDVALIDITY")[1][0]
         return int(validity) if validity else 0
 
     def find(self, *criteria: str) -> list[int]:
-        """The numbers of the mails for which these hold, in order of arrival."""
+        """The numbers of the mails for which these hold, in order of arrival.
+
+        Raises:
+            RefusedError: the server cannot search so.
+        """
         self._allow(ANSWER_S)
         self.untagged_responses.pop("EXISTS", None)
         lines = self._ask("SEARCH", *criteria)
@@ -288,18 +306,18 @@ class Connection(imaplib.IMAP4):
         for answer in self._ask("FETCH", str(uid), "(UID BODY.PEEK[])"):
             if isinstance(answer, tuple):
                 return bytes(answer[1])
+            if _NO_BODY.search(answer):
+                raise Abort(f"the server has mail {uid} and does not give it")
         return None
 
     def mark(self, uids: list[int], flags: str) -> bool:
         """Add flags; returns whether the server took them."""
         self._allow(ANSWER_S)
         try:
-            done, _ = self.uid("STORE", _set(uids), "+FLAGS.SILENT", flags)
-        except Abort:
-            raise
-        except Error:  # BAD
+            self._ask("STORE", _set(uids), "+FLAGS.SILENT", flags)
+        except RefusedError:
             return False
-        return done == "OK"
+        return True
 
     def wait_for_news(self, time_s: float) -> bool:
         """Wait for news of the folder, at most this long; returns whether there are some.
@@ -340,9 +358,14 @@ class Connection(imaplib.IMAP4):
         return line
 
     def _ask(self, verb: str, *arguments: str) -> list[bytes | tuple[bytes, bytes]]:
-        done, answers = self.uid(verb, *arguments)
+        try:
+            done, answers = self.uid(verb, *arguments)
+        except Abort:
+            raise
+        except Error as error:  # BAD
+            raise RefusedError(str(error)) from None
         if done != "OK":
-            raise Abort(f"{verb}: {done} {answers!r:.200}")
+            raise RefusedError(f"{verb}: {done} {answers!r:.200}")
         return [answer for answer in answers if answer]
 
 

@@ -30,7 +30,10 @@ LATEST_S: Final = 60.0
 
 
 class MaildirFront(Front):
-    """Takes what is ours from the Maildir `folder`, which may appear later; see Front."""
+    """Takes what is ours from the Maildir `folder`, which may appear later; see Front.
+
+    What came longer ago than LOOK_BACK_S, or `expire_s` if that is longer, is left alone.
+    """
 
     def __init__(
         self,
@@ -38,8 +41,10 @@ class MaildirFront(Front):
         put: Put,
         poke: Callable[[], None],
         trouble: Callable[[str], None],
+        expire_s: float = 0.0,
     ) -> None:
         super().__init__("maildir", put, poke, trouble)
+        self._look_back_s = max(LOOK_BACK_S, expire_s)
         self._folder = folder
         self._inner = (os.path.join(folder, "new"), os.path.join(folder, "cur"))
         #: The times of the folders before the names were read, and when to read them again.
@@ -96,7 +101,7 @@ class MaildirFront(Front):
         """Take one mail, or know it from now on; False: it cannot be kept."""
         key = _key(entry)
         if key not in self._kept:
-            content = _content(entry)
+            content = _content(entry, time.time() - self._look_back_s)
             verdict = Whose.FOREIGN if content is None else whose(content)
             if content is not None and verdict is not Whose.FOREIGN and not self._keep(content):
                 return False
@@ -117,14 +122,10 @@ def _key(entry: os.DirEntry[str]) -> str:
     return entry.name.partition(":")[0]
 
 
-def _content(entry: os.DirEntry[str]) -> bytes | None:
-    """The mail, unless it is surely none of ours."""
+def _content(entry: os.DirEntry[str], since: float) -> bytes | None:
+    """The mail, unless it is surely none of ours, or older."""
     about = entry.stat(follow_symlinks=False)
-    if (
-        not stat.S_ISREG(about.st_mode)
-        or about.st_size > MAIL_BYTES
-        or about.st_mtime < time.time() - LOOK_BACK_S
-    ):
+    if not stat.S_ISREG(about.st_mode) or about.st_size > MAIL_BYTES or about.st_mtime < since:
         return None
     with open(entry.path, "rb") as file:
         return file.read(MAIL_BYTES + 1)

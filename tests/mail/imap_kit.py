@@ -80,7 +80,7 @@ namespace inbox {{
 class Dovecot:
     """A private Dovecot, run by this user (root: by nobody), with one mailbox."""
 
-    def __init__(self, certificate: Any = None) -> None:
+    def __init__(self, certificate: Any = None, settings: str = "") -> None:
         account = pwd.getpwnam("nobody" if os.geteuid() == 0 else getpass.getuser())
         # Not below the folder of the test: the names of its sockets would be too long.
         self.folder = Path(tempfile.mkdtemp(prefix="dovecot"))
@@ -96,7 +96,7 @@ class Dovecot:
             (self.folder / "chain.pem").write_bytes(chain)
             (self.folder / "key.pem").write_bytes(certificate.private_key_pem.bytes())
             config += f"ssl_cert = <{self.folder}/chain.pem\nssl_key = <{self.folder}/key.pem\n"
-        (self.folder / "dovecot.conf").write_text(config)
+        (self.folder / "dovecot.conf").write_text(config + settings)
         self._as: dict[str, Any] = {}
         if os.geteuid() == 0:
             for path in (self.folder, *self.folder.iterdir()):
@@ -195,7 +195,7 @@ class Scripted:
     They are by the command's name ("SELECT", "SEARCH", "SIZE", "BODY", "STORE", "IDLE", "DONE",
     "GREETING", ...), with TAG for the tag; a list is given one by one, the last again and
     again. CUT ends the connection, SILENT says nothing more; a function is given the
-    connection and the tag.
+    connection and the tag. `refuses` has answers to all commands in which a word stands.
     """
 
     def __init__(
@@ -203,6 +203,7 @@ class Scripted:
         *mails: bytes,
         offers: bytes = b"IMAP4rev1 IDLE AUTH=PLAIN",
         context: Any = None,
+        refuses: dict[str, bytes] | None = None,
         **answers: Answer | list[Answer],
     ) -> None:
         #: The mails by their numbers.
@@ -210,6 +211,7 @@ class Scripted:
         self.validity = 1
         self._offers = offers
         self._context = context
+        self._refuses = refuses or {}
         self._answers = {k: list(v) if isinstance(v, list) else [v] for k, v in answers.items()}
         #: All commands of all connections, each connection introduced by "connect".
         self.said: list[str] = []
@@ -289,6 +291,11 @@ class Scripted:
         if verb == "FETCH":
             verb = "SIZE" if "SIZE" in rest else "BODY"
         self._note(f"{verb} {rest}".strip())
+        for word, answer in self._refuses.items():
+            if word in rest.split():
+                assert self._connection is not None
+                self._connection.sendall(answer.replace(b"TAG", tag) + b"\r\n")
+                return True
         usual = b""
         match verb:
             case "CAPABILITY":

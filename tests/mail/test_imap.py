@@ -15,7 +15,7 @@ from imap_kit import HOST, PASSWORD, USER, Dovecot, needs_dovecot
 import mail._imap
 from compoint.testing import eventually
 from mail._imap import ImapFront
-from mail._imap_connection import _encoded
+from mail._imap_connection import Connection, _encoded
 from mail._password import Password
 from mail._settings import ImapSettings
 from mail._smtp import Tls
@@ -228,6 +228,44 @@ def test_without_notes_a_mail_that_was_marked_is_not_taken_again(dovecot, box, n
     new_front(dovecot.port)
     dovecot.deliver(a_mail(2))
     eventually(lambda: plain(box)[1:] == [a_mail(2)])
+
+
+def test_a_server_that_keeps_no_keywords_of_clients_gives_each_mail_once_in_a_run(
+    box, new_front, impatient, monkeypatch
+) -> None:
+    monkeypatch.setattr(mail._imap, "IDLE_S", 0.1)
+    fetched: list[int] = []
+    fetch = Connection.fetch_mail
+    monkeypatch.setattr(
+        Connection, "fetch_mail", lambda self, uid: fetched.append(uid) or fetch(self, uid)
+    )
+    with Dovecot(settings="mail_max_keyword_length = 5\n") as dovecot:
+        dovecot.deliver(a_mail(1), LETTER)
+        front = new_front(dovecot.port)
+        box.eventually_well()
+        dovecot.kill()
+        box.eventually_told(f"{HOST}:{dovecot.port}: ")
+        dovecot.start()
+        dovecot.deliver(a_mail(2))
+        box.eventually_has(2, 30)
+        eventually(lambda: dovecot.flags() == [{rb"\Seen"}, set(), {rb"\Seen"}], 30)
+        front.stop()
+    assert fetched == [1, 2, 3]
+
+
+def test_a_folder_that_is_read_only_brings_its_mails_and_stays_as_it_is(
+    dovecot, box, new_front
+) -> None:
+    dovecot.deliver(a_mail(1), LETTER, a_mail(2))
+    folders = [dovecot.folder / "mail" / name for name in (".", "cur", "new", "tmp")]
+    for folder in folders:
+        folder.chmod(0o500)
+    new_front(dovecot.port)
+    box.eventually_has(2)
+    box.eventually_well()
+    assert not any(flags & OURS for flags in dovecot.flags())
+    for folder in folders:
+        folder.chmod(0o700)
 
 
 # --- how the way is secured -------------------------------------------------------------------

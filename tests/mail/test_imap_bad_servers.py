@@ -43,10 +43,13 @@ def watch(tmp_path: Path, box: Box) -> Iterator[Watch]:
     secret.write_text(PASSWORD)
     secret.chmod(0o600)
 
-    def new(server: Scripted | int, tls: Tls = Tls.NONE, **more: Any) -> ImapFront:
+    def new(
+        server: Scripted | int, tls: Tls = Tls.NONE, expire_s: float = 0.0, **more: Any
+    ) -> ImapFront:
         port = server if isinstance(server, int) else server.port
         given = {"user": USER, "password": Password(file=str(secret))} | more
-        made.append(ImapFront(ImapSettings(HOST, port, tls, **given), *box.ears))
+        settings = ImapSettings(HOST, port, tls, **given)
+        made.append(ImapFront(settings, *box.ears, expire_s=expire_s))
         made[-1].start()
         return made[-1]
 
@@ -343,6 +346,50 @@ def test_a_mail_that_is_removed_while_we_fetch_it_is_passed_over(box, watch) -> 
     assert plain(box.mails) == [a_mail(2)]
 
 
+def test_a_mail_that_the_server_has_and_does_not_give_is_asked_for_again(
+    box, watch, impatient
+) -> None:
+    nothing = b"* 1 FETCH (UID 1 BODY[] NIL)\r\nTAG OK done"
+    with Scripted(a_mail(), BODY=[nothing, USUAL]) as server:
+        watch(server)
+        box.eventually_has(1)
+        box.eventually_well()
+    assert "has mail 1 and does not give it" in box.troubles[0]
+
+
+def test_a_mail_that_the_server_never_gives_is_passed_over_and_named_in_the_log(
+    box, watch, impatient, caplog
+) -> None:
+    nothing = b"* 1 FETCH (UID 1 BODY[] NIL)\r\nTAG OK done"
+    tries = [nothing] * mail._imap.FETCH_TRIES
+    with Scripted(a_mail(1), a_mail(2), BODY=[*tries, USUAL]) as server:
+        watch(server)
+        box.eventually_has(1)
+    assert plain(box.mails) == [a_mail(2)]
+    assert "a mail that the server cannot give is passed over (UID 1)" in caplog.text
+
+
+def test_a_mail_that_is_gone_meanwhile_is_no_trouble(box, watch) -> None:
+    with Scripted(a_mail(1), a_mail(2), BODY=[b"TAG OK done", USUAL]) as server:
+        watch(server)
+        box.eventually_has(1)
+        box.eventually_well()
+        assert box.troubles == [""]
+
+
+@pytest.mark.parametrize(("expire_days", "days"), [(1, 14), (30, 30)])
+def test_the_first_look_goes_back_two_weeks_or_as_long_as_a_conversation_lasts(
+    expire_days, days, box, watch
+) -> None:
+    with Scripted() as server:
+        watch(server, expire_s=expire_days * 86400.0)
+        server.eventually_hears("IDLE")
+        [search] = searches(server)
+    since = time.strptime(search.split()[1], "%d-%b-%Y")
+    # SINCE knows only dates, of whatever time zone.
+    assert days <= (time.time() - time.mktime(since)) / 86400 <= days + 2.1
+
+
 def test_flags_that_nobody_asked_for_are_not_taken_for_a_mail(box, watch) -> None:
     content = a_mail()
     answer = (
@@ -372,6 +419,101 @@ def test_a_server_without_keywords_of_clients_is_asked_to_mark_mails_as_read(box
     first, second = (line for line in server.said if line.startswith("STORE"))
     assert first == r"STORE 1 +FLAGS.SILENT (\Seen $compoint)"
     assert second == r"STORE 1 +FLAGS.SILENT (\Seen)"
+
+
+# A server that refuses a keyword names it within the list of flags.
+SEARCHES_NO_KEYWORDS = {"UNKEYWORD": b"TAG BAD Command Argument Error. 11"}
+KEEPS_NO_KEYWORDS = SEARCHES_NO_KEYWORDS | {
+    "$compoint)": b"TAG NO no keywords", r"(\Seen)": b"TAG NO no flags at all",
+}  # fmt: skip
+
+
+def searches(server: Scripted) -> list[str]:
+    return [line.partition(" ")[2] for line in server.said if line.startswith("SEARCH")]
+
+
+@pytest.mark.parametrize(
+    "refusal", [b"TAG BAD Command Argument Error. 11", b"TAG NO no keywords here"]
+)
+def test_a_server_that_cannot_search_for_keywords_is_asked_for_all_that_is_new(
+    refusal, box, watch
+) -> None:
+    """Microsoft's (MailKit #702, imap_tools #181, node-imap #214)."""
+    with Scripted(LETTER, a_mail(1), refuses={"UNKEYWORD": refusal}) as server:
+        watch(server)
+        server.eventually_hears("IDLE")
+        server.receive(a_mail(2))
+        box.eventually_has(2)
+        box.eventually_well()
+        assert server.count("connect") == 1
+        refused, first, *later = searches(server)
+    assert plain(box.mails) == [a_mail(1), a_mail(2)]
+    assert refused == f"{first} UNKEYWORD $compoint"
+    # Asked once in a connection: who says BAD too often is shut out.
+    assert set(later) == {"UID 3:*"}
+
+
+def test_a_server_that_cannot_search_at_all_is_named_with_its_words(box, watch) -> None:
+    with Scripted(SEARCH=b"TAG BAD no searches here") as server:
+        watch(server)
+        box.eventually_told("no searches here")
+        assert (server.count("SEARCH"), server.count("connect")) == (2, 1)
+
+
+@pytest.mark.parametrize("refuses", [SEARCHES_NO_KEYWORDS, KEEPS_NO_KEYWORDS])
+def test_where_no_flags_are_kept_each_mail_is_fetched_once_in_a_run(
+    refuses, box, watch, impatient
+) -> None:
+    """Whatever is looked for again: after IDLE, in a new connection, beside other folders."""
+    mails = (LETTER, a_mail(1), LETTER, a_mail(2))
+    idle = [USUAL, USUAL, CUT, USUAL, USUAL, CUT, USUAL]
+    with Scripted(*mails, refuses=refuses, IDLE=idle) as server:
+        watch(server)
+        server.eventually_hears("connect", 3)
+        server.receive(a_mail(3))
+        box.eventually_has(3)
+        server.eventually_hears("IDLE", 10)
+        fetched = [line for line in server.said if line.startswith("BODY")]
+    assert fetched == [f"BODY {uid} (UID BODY.PEEK[])" for uid in range(1, 6)]
+    assert len(box.put_at) == 3
+
+
+def test_a_server_that_keeps_no_keywords_is_not_asked_to_again_and_again(box, watch) -> None:
+    with Scripted(a_mail(1), refuses={"$compoint)": b"TAG BAD no keywords"}) as server:
+        watch(server)
+        server.eventually_hears("IDLE")
+        server.receive(a_mail(2))
+        server.eventually_hears("IDLE", 2)
+        stored = [line for line in server.said if line.startswith("STORE")]
+    assert stored == [
+        r"STORE 1 +FLAGS.SILENT (\Seen $compoint)",
+        r"STORE 1 +FLAGS.SILENT (\Seen)",
+        r"STORE 2 +FLAGS.SILENT (\Seen)",
+    ]
+
+
+def test_a_folder_that_is_read_only_brings_its_mails_and_is_not_written_to(
+    box, watch, caplog
+) -> None:
+    opened = b"* 2 EXISTS\r\n* OK [UIDVALIDITY 1] ok\r\nTAG OK [READ-ONLY] done"
+    with Scripted(LETTER, a_mail(1), SELECT=opened) as server:
+        watch(server)
+        server.eventually_hears("IDLE")
+        server.receive(a_mail(2))
+        box.eventually_has(2)
+        server.eventually_hears("IDLE", 2)
+        assert (server.count("connect"), server.count("STORE")) == (1, 0)
+        assert box.troubles == [""]
+    assert "the folder INBOX is read-only: mails stay unread in it" in caplog.text
+
+
+def test_a_folder_beside_one_that_is_read_only_is_marked(box, watch) -> None:
+    opened = b"* 1 EXISTS\r\n* OK [UIDVALIDITY 1] ok\r\nTAG OK [READ-ONLY] done"
+    with Scripted(a_mail(), SELECT=[opened, USUAL]) as server:
+        watch(server, folders=("INBOX", "Shared"))
+        server.eventually_hears("IDLE")
+        verbs = [verb for verb in server.verbs() if verb in {"SELECT", "STORE"}]
+    assert verbs == ["SELECT", "SELECT", "STORE"]
 
 
 def test_nothing_but_our_own_mail_is_changed_and_nothing_is_deleted(box, watch) -> None:

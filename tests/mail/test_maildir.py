@@ -95,7 +95,9 @@ def test_a_letter_is_read_once_even_when_its_reader_gives_it_flags(
     read: list[str] = []
     content = mail._maildir._content
     monkeypatch.setattr(
-        mail._maildir, "_content", lambda entry: read.append(entry.name) or content(entry)
+        mail._maildir,
+        "_content",
+        lambda entry, since: read.append(entry.name) or content(entry, since),
     )
     key = maildir.add(LETTER)
     front.start()
@@ -124,6 +126,17 @@ def test_a_report_about_a_persons_mail_is_copied_once_and_left_to_the_person(
     quiet(front, box, maildir)
     assert maildir.get_bytes(key) == THEIR_REPORT
     assert box.mails == [THEIR_REPORT, a_mail()]
+
+
+def test_a_report_of_a_postmaster_is_copied_and_left_to_the_person(front, box, maildir) -> None:
+    """In no form: it may be about anything."""
+    report = b"Return-Path: <>\nFrom: postmaster@example.org\n\n550 5.1.1 no such user\n"
+    key = maildir.add(report)
+    front.start()
+    box.eventually_has(1)
+    quiet(front, box, maildir)
+    assert maildir.get_bytes(key) == report
+    assert box.mails == [report, a_mail()]
 
 
 def test_a_mail_that_cannot_be_kept_stays_and_is_taken_later(
@@ -218,10 +231,10 @@ def test_a_file_that_cannot_be_read_does_not_stop_the_others(
     key = maildir.add(a_mail(1))
     content = mail._maildir._content
 
-    def unreadable(entry: os.DirEntry[str]) -> bytes | None:
+    def unreadable(entry: os.DirEntry[str], since: float) -> bytes | None:
         if entry.name == key:
             raise PermissionError(13, "Permission denied")
-        return content(entry)
+        return content(entry, since)
 
     monkeypatch.setattr(mail._maildir, "_content", unreadable)
     front.start()
@@ -267,6 +280,21 @@ def test_mails_older_than_any_conversation_are_not_read(front, box, maildir, tmp
     front.start()
     quiet(front, box, maildir)
     assert box.mails == [a_mail()]
+
+
+def test_mails_are_read_as_long_as_a_conversation_lasts(box, maildir, tmp_path) -> None:
+    old, older = (tmp_path / "Maildir" / "new" / f"{number}.old" for number in (1, 2))
+    for path, days in ((old, 29), (older, 31)):
+        path.write_bytes(a_mail(days))
+        os.utime(path, (time.time() - days * 86400,) * 2)
+    (tmp_path / "Maildir" / "new" / "3.new").write_bytes(a_mail())
+    front = MaildirFront(str(tmp_path / "Maildir"), *box.ears, expire_s=30 * 86400.0)
+    front.start()
+    try:
+        box.eventually_well()
+    finally:
+        front.stop()
+    assert box.mails == [a_mail(29), a_mail()]
 
 
 def test_a_change_within_the_same_tick_of_the_file_system_is_seen(
