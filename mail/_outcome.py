@@ -7,7 +7,16 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Outcome", "Step", "Verdict", "judged", "one_line", "printable", "status_in"]
+__all__ = [
+    "Outcome",
+    "Step",
+    "Verdict",
+    "is_quota",
+    "judged",
+    "one_line",
+    "printable",
+    "status_in",
+]
 
 _STATUS: Final = re.compile(r"(?<![\d.])[245]\.\d{1,3}\.\d{1,3}(?![\d.])", re.ASCII)
 #: What each line of a long answer repeats in front.
@@ -19,6 +28,33 @@ _TEXT_CHARACTERS: Final = 500
 #: domain gets whose name server does not answer, at times in a 5xx answer (both as seen and
 #: treated by Delta Chat).
 _PASSING: Final = frozenset({"5.5.0", "4.1.2"})
+
+#: What only a login that is missing or wrong is answered by (RFC 4954 §6).
+_LOGIN_CODES: Final = frozenset({530, 534, 535, 538})
+#: What may be said of a mail for its size alone.
+_TOO_LARGE: Final = frozenset({"5.2.3", "5.3.4"})
+
+#: What providers say to an account that has sent too much, nearly always as a final refusal.
+#: It passes within a day. Gmail: 5.4.5, which is congestion in RFC 3463.
+_QUOTA_STATUS: Final = "5.4.5"
+#: Of Microsoft (the account's own mailbox being full is among them), Amazon SES, Zoho.
+_QUOTA_NAMES: Final = re.compile(
+    r"SubmissionQuota|STOREDRV\.Submission\S*Quota|RefuseQuota"
+    r"|Throttling failure|unusual sending activity",
+    re.IGNORECASE,
+)
+#: In their own words; not that somebody's mailbox is full, nor that a mail is too large.
+_QUOTA_WORDS: Final = re.compile(
+    r"\b(sending|send|submission|relay|outgoing|outbound|mail) (limits?|rate)\b"
+    r"|\b(sending|submission|relay|outgoing|outbound) quota\b"
+    r"|\brate[ -]?limit|\bmessage rate\b"
+    r"|\b(daily|hourly|monthly)\b.{0,40}\b(limit|quota)\b"
+    r"|\b(e?mails?|messages|recipients) per (minute|hour|day)\b"
+    r"|\byou('ve| have) (exceeded|reached) your\b.{0,40}\b(limit|quota)\b",
+    re.IGNORECASE,
+)
+_ABOUT_THE_MAIL: Final = frozenset({"5.1.1", "5.2.2"}) | _TOO_LARGE
+_SIZE: Final = re.compile(r"\bsize\b", re.IGNORECASE)
 
 
 class Verdict(enum.StrEnum):
@@ -55,13 +91,13 @@ class Outcome:
     status: str = ""
     #: One printable line, never longer than 500 characters.
     text: str = ""
+    #: What was said meets every mail, though the step would not tell.
+    meets_all: bool = False
 
     @property
     def is_of_the_way(self) -> bool:
         """Whether no mail would pass: the trouble lies in the connection or its settings."""
-        ways = (Step.CONNECT, Step.TLS, Step.LOGIN)
-        # 530: a login or STARTTLS is asked for. 126 and 127: the command does not start.
-        return self.step in ways or self.code in {530, 126, 127}
+        return self.meets_all or self.step in {Step.CONNECT, Step.TLS, Step.LOGIN}
 
     def __str__(self) -> str:
         numbers = f"{self.code or ''} {self.status}".strip()
@@ -73,9 +109,28 @@ def judged(step: Step, code: int, answer: bytes | str) -> Outcome:
     """The outcome that an SMTP answer other than the hoped-for one means."""
     text = answer if isinstance(answer, str) else answer.decode("utf-8", "replace")
     status = status_in(text[:16])
-    is_final = 500 <= code <= 599 and status not in _PASSING
-    verdict = Verdict.FINAL if is_final else Verdict.RETRY
-    return Outcome(verdict, step, max(code, 0), status, one_line(text))
+    line = one_line(text)
+    over_quota = is_quota(status, line)
+    is_final = 500 <= code <= 599 and status not in _PASSING and not over_quota
+    # A sender that is not taken is the account's; only the size is told with it.
+    of_sender = step is Step.SENDER and is_final and code != 552 and status not in _TOO_LARGE
+    return Outcome(
+        Verdict.FINAL if is_final else Verdict.RETRY,
+        step,
+        max(code, 0),
+        status,
+        line,
+        meets_all=over_quota or of_sender or code in _LOGIN_CODES,
+    )
+
+
+def is_quota(status: str, text: str) -> bool:
+    """Whether a refusal says that the account has sent too much, which passes."""
+    if status == _QUOTA_STATUS or _QUOTA_NAMES.search(text):
+        return True
+    if status in _ABOUT_THE_MAIL or _SIZE.search(text):
+        return False
+    return bool(_QUOTA_WORDS.search(text))
 
 
 def status_in(text: str) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+import tempfile
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import IO, Final, NoReturn
 
 from compoint.errors import ConfigError, Phase
 
@@ -60,21 +61,38 @@ class Password:
     def _printed(self) -> bytes:
         program = self.command[0]
         try:
-            done = subprocess.run(  # noqa: S603 - the user's own configuration names it
-                self.command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,  # it may repeat what it was asked for
-                timeout=COMMAND_S,
-                check=False,
-            )
+            with _nameless_file() as printed:
+                try:
+                    done = subprocess.run(  # noqa: S603 - the user's own configuration names it
+                        self.command,
+                        stdin=subprocess.DEVNULL,
+                        stdout=printed,
+                        stderr=subprocess.DEVNULL,  # it may repeat what it was asked for
+                        timeout=COMMAND_S,
+                        check=False,
+                    )
+                    printed.seek(0)
+                    said = printed.read(_FILE_BYTES)
+                finally:
+                    # What the command leaves behind has the file for as long as it lives.
+                    printed.truncate(0)
         except subprocess.TimeoutExpired:
             _fail(f"the password command {program} did not end within {COMMAND_S:g} s")
         except OSError as error:
             _fail(f"the password command {program} cannot be started ({error.strerror})")
         if done.returncode:
             _fail(f"the password command {program} failed with exit code {done.returncode}")
-        return done.stdout
+        return said
+
+
+def _nameless_file() -> IO[bytes]:
+    """Takes what a command prints; a pipe would be waited for as long as anything holds it.
+
+    An agent that the command starts may hold it for ever. In memory where the system can.
+    """
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("printed"), "w+b", buffering=0)
+    return tempfile.TemporaryFile(buffering=0)
 
 
 def _fail(what: str, hint: str = "") -> NoReturn:

@@ -16,22 +16,28 @@ import ssl
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from compoint.deadline import clock
 from compoint.errors import ConfigError
-from compoint.limits import CONNECT_S
+from compoint.limits import CONNECT_S, KIB
 from mail._mime import Mail
 from mail._outcome import Outcome, Step, Verdict, judged, one_line, status_in
 from mail._password import Password
 
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
 __all__ = ["Connection", "SubmissionSettings", "Tls"]
 
-#: How long a server may take for each answer and each piece of the mail.
+#: How long a server may take for each answer, to its end, and each piece of the mail.
 ANSWER_S: Final = 60.0
 #: The same for the answer to the final dot: servers scan before they take (RFC 5321 §4.5.3.2.6).
 END_S: Final = 600.0
 #: How long the server's goodbye is waited for.
 QUIT_S: Final = 2.0
+#: What one answer may hold, all its lines together: those to EHLO have about twenty.
+ANSWER_BYTES: Final = 64 * KIB
 
 
 class Tls(enum.StrEnum):
@@ -111,8 +117,8 @@ class Connection:
         """Close in good order; waits for the server's answer, at most QUIT_S."""
         smtp = self._smtp
         if smtp is not None:
-            with suppress(OSError):
-                smtp.sock.settimeout(QUIT_S)
+            with suppress(OSError, ValueError):
+                smtp.answer_s = QUIT_S
                 smtp.quit()
         self.close()
 
@@ -227,10 +233,10 @@ class Connection:
         # From here on the server may have it all.
         self._step = Step.END
         smtp.send(last + b".\r\n")
-        smtp.sock.settimeout(self._settings.end_s)
+        smtp.answer_s = self._settings.end_s
         code, answer = smtp.getreply()
         self._expect(code, answer, 250)
-        smtp.sock.settimeout(self._settings.answer_s)
+        smtp.answer_s = self._settings.answer_s
         said = answer.decode("utf-8", "replace")
         return Outcome(Verdict.ACCEPTED, Step.END, code, status_in(said[:16]), one_line(said))
 
@@ -262,7 +268,10 @@ class Connection:
             case _:
                 verdict = Verdict.RETRY
                 text = f"{server}: {error}"
-        outcome = Outcome(verdict, step, text=one_line(text))
+        # A server that does not come to an end is no mail's fault; one that is silent may
+        # be asking elsewhere about the recipient.
+        is_endless = isinstance(error, _EndlessError)
+        outcome = Outcome(verdict, step, text=one_line(text), meets_all=is_endless)
         return _ambiguous(outcome) if step is Step.END else outcome
 
 
@@ -274,8 +283,12 @@ class _Answered(Exception):
         self.outcome = outcome
 
 
+class _EndlessError(ValueError):
+    """The server's answer does not come to an end, in time or in bytes."""
+
+
 class _Smtp(smtplib.SMTP):
-    """smtplib on a socket that is connected already."""
+    """smtplib on a socket that is connected already, each answer bounded in time and bytes."""
 
     sock: socket.socket  # or None when it is closed, which nobody asks once we have closed it
     user: str
@@ -283,6 +296,8 @@ class _Smtp(smtplib.SMTP):
 
     def __init__(self, sock: socket.socket, settings: SubmissionSettings) -> None:
         self._connected = sock
+        #: How long the whole of the next answer may take, and each piece of a mail.
+        self.answer_s = settings.answer_s
         # The host is what STARTTLS checks the certificate for.
         super().__init__(settings.host, settings.port, local_hostname=settings.local_name)
 
@@ -292,6 +307,75 @@ class _Smtp(smtplib.SMTP):
         # The greeting is read later, where a silent server can be left.
         self.sock = self._connected
         return 220, b""
+
+    def getreply(self) -> tuple[int, bytes]:
+        # STARTTLS and `close` put it away, and what was said too early with it.
+        if self.file is None:
+            self.file = _Answers(self.sock)
+        self.file.begin(self.answer_s)
+        reply = super().getreply()
+        # For the TLS greeting, which may come next.
+        self.sock.settimeout(self.answer_s)
+        return reply
+
+    def send(self, s: ReadableBuffer | str) -> None:
+        # An SSLSocket's `sendall` has the time anew for each of its records.
+        data = memoryview(s.encode(self.command_encoding) if isinstance(s, str) else s)
+        until = clock() + self.answer_s
+        while data:
+            self.sock.settimeout(_left_s(until))
+            data = data[self.sock.send(data) :]
+
+
+class _Answers:
+    """The server's side of the connection, as the file that smtplib reads its lines from."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._input = bytearray()
+
+    def begin(self, time_s: float) -> None:
+        """What the next answer may cost."""
+        self._time_s = time_s
+        self._until = clock() + time_s
+        self._left_bytes = ANSWER_BYTES
+
+    def readline(self, size: int) -> bytes:
+        """The next line, shorter than `size`; or what there is of it when nothing follows."""
+        size = min(size, self._left_bytes)
+        while not (end := self._input.find(b"\n", 0, size) + 1):
+            if len(self._input) >= size:
+                raise _EndlessError("the server does not come to the end of its answer")
+            if not self._fill():
+                end = len(self._input)
+                break
+        line = bytes(self._input[:end])
+        del self._input[:end]
+        self._left_bytes -= end
+        return line
+
+    def _fill(self) -> bool:
+        try:
+            self._sock.settimeout(_left_s(self._until))
+            piece = self._sock.recv(ANSWER_BYTES)
+        except TimeoutError:
+            if self._input or self._left_bytes < ANSWER_BYTES:
+                raise _EndlessError(
+                    f"the server did not end its answer within {self._time_s:g} s"
+                ) from None
+            raise TimeoutError("timed out") from None
+        self._input += piece
+        return bool(piece)
+
+    def close(self) -> None:
+        """The socket is closed by itself."""
+
+
+def _left_s(until: float) -> float:
+    left_s = until - clock()
+    if left_s <= 0:
+        raise TimeoutError("timed out")
+    return left_s
 
 
 def _ambiguous(outcome: Outcome) -> Outcome:

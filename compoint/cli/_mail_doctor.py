@@ -59,7 +59,8 @@ _ADVICE: Final = {
     Step.RECIPIENT: "is returnAddress spelled right, and does its mailbox exist?",
     Step.CONTENT: "the words of the server say why it does not want such mails",
     Step.END: "the words of the server say why it does not want such mails",
-    Step.COMMAND: "is sendmailCommand right, and may this user run it?",
+    Step.COMMAND: "is sendmailCommand right, may this user run it, and are its own settings "
+    "(mail server, login) right?",
 }
 
 

@@ -269,7 +269,8 @@ def test_a_server_that_does_not_know_the_mailbox_is_named(way: Way) -> None:
 
 
 def test_a_sendmail_command_that_fails_is_named(way: Way) -> None:
-    way.fails(r"^mail server: refused \(command\): .*is sendmailCommand", sendmailCommand="false")
+    words = r"^mail server: retry later \(command\): 1; is sendmailCommand"
+    way.fails(words, sendmailCommand="false")
 
 
 # --- behind it --------------------------------------------------------------------------------

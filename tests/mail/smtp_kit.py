@@ -67,7 +67,19 @@ CUT = b"cut"
 SILENT = b"silent"
 STALL = b"stall"
 
-_ANSWERS = {
+
+@dataclass(frozen=True)
+class Endless:
+    """An answer that never ends: this once, then that again and again."""
+
+    first: bytes
+    then: bytes
+    every_s: float = 0.0
+
+
+_Answer = bytes | Endless
+
+_ANSWERS: dict[str, _Answer] = {
     "greeting": b"220 scripted\r\n",
     "ehlo": b"250-scripted\r\n250 SIZE 0\r\n",
     "mail": b"250 ok\r\n",
@@ -86,14 +98,14 @@ class Scripted:
     asks for the mail and reads nothing of it.
     """
 
-    def __init__(self, **answers: bytes | list[bytes]) -> None:
+    def __init__(self, **answers: _Answer | list[_Answer] | list[bytes]) -> None:
         given = {**_ANSWERS, **answers}
-        self._answers = {k: [v] if isinstance(v, bytes) else list(v) for k, v in given.items()}
+        self._answers = {k: list(v) if isinstance(v, list) else [v] for k, v in given.items()}
         #: All lines of all connections, each connection introduced by "connect".
         self.said: list[str] = []
         self.mails: list[bytes] = []
         self._is_over = threading.Event()
-        self._last = b""
+        self._last: _Answer = b""
         self._listener = socket.create_server((HOST, 0))
         self.port: int = self._listener.getsockname()[1]
         self._thread = threading.Thread(target=self._run, name="scripted", daemon=True)
@@ -133,7 +145,7 @@ class Scripted:
             self.said.append(line.decode("latin-1").strip())
             verb = self.said[-1].partition(" ")[0].lower()
             is_on = self._answer(connection, lines, verb) and verb != "quit"
-            if verb == "data" and is_on and self._last.startswith(b"354"):
+            if verb == "data" and is_on and self._asks_for_a_mail():
                 mail = b"".join(iter(lines.readline, b".\r\n"))
                 self.mails.append(mail)
                 is_on = self._answer(connection, lines, "end")
@@ -141,6 +153,11 @@ class Scripted:
     def _answer(self, connection: socket.socket, lines: Any, verb: str) -> bool:
         answers = self._answers.get(verb, [b"500 what?\r\n"])
         answer = self._last = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Endless):
+            connection.sendall(answer.first)
+            while not self._is_over.wait(answer.every_s):
+                connection.sendall(answer.then)
+            return False
         if answer == CUT:
             return False
         if answer == SILENT:
@@ -153,6 +170,9 @@ class Scripted:
         connection.sendall(answer)
         # An answer of 421 is the server's last.
         return not answer.startswith(b"421")
+
+    def _asks_for_a_mail(self) -> bool:
+        return isinstance(self._last, bytes) and self._last.startswith(b"354")
 
 
 def server_context(certificate: Any) -> ssl.SSLContext:

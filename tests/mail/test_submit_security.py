@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import datetime
 import os
+import shlex
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -26,6 +28,7 @@ from smtp_kit import (
 )
 
 import mail._password
+from compoint.deadline import clock
 from compoint.errors import ConfigError
 from mail._outcome import Outcome, Step, Verdict
 from mail._password import Password
@@ -308,6 +311,34 @@ def test_a_password_command_that_never_ends_is_ended(monkeypatch):
     monkeypatch.setattr(mail._password, "COMMAND_S", 0.2)
     with pytest.raises(ConfigError, match=r"did not end within 0\.2 s"):
         Password(command=(sys.executable, "-c", "while True: pass")).read()
+
+
+def test_a_process_that_the_password_command_leaves_behind_is_not_waited_for(tmp_path):
+    pid = tmp_path / "pid"
+    script = f"echo {PASSWORD}; sleep 60 & echo $! > {pid}"
+    began = clock()
+    try:
+        assert Password(command=("/bin/sh", "-c", script)).read() == PASSWORD
+        assert clock() - began < 20
+        # Nor does that process keep the password.
+        assert Path(f"/proc/{pid.read_text().strip()}/fd/1").read_bytes() == b""
+    finally:
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+
+
+def test_what_a_password_command_prints_is_in_no_file_that_has_a_name(tmp_path):
+    seen = tmp_path / "seen"
+    links = "import os, sys; os.write(2, b'%d' % os.fstat(1).st_nlink)"
+    script = f"echo {PASSWORD}; '{sys.executable}' -c {shlex.quote(links)} 2> {seen}"
+    assert Password(command=("/bin/sh", "-c", script)).read() == PASSWORD
+    assert seen.read_text() == "0"
+
+
+def test_without_files_in_memory_what_a_password_command_prints_has_no_name_either(
+    tmp_path, monkeypatch
+):
+    monkeypatch.delattr(os, "memfd_create")
+    test_what_a_password_command_prints_is_in_no_file_that_has_a_name(tmp_path)
 
 
 def test_a_password_command_is_no_shell(tmp_path):
