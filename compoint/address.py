@@ -9,8 +9,10 @@
 Everything is checked once, here, and kept in one spelling, so that equal places are equal
 values: host names in lower case (Unicode names in NFC, never rewritten to their xn-- form,
 because IDNA 2003 and 2008 rewrite differently), IPv6 compressed, `localhost` of `memory` as
-no host. The path is plain text, encoded only in `str(address)`; its "." segments and a lone
-"/" stay as they are. There is no user, query or fragment: none of them names a place.
+no host. A mailbox is spelled as mails spell it: its domain in the xn-- form, without a closing
+dot, and only if both rewrite it alike. The path is plain text, encoded only in `str(address)`;
+its "." segments and a lone "/" stay as they are. There is no user, query or fragment: none of
+them names a place.
 """
 
 from __future__ import annotations
@@ -345,10 +347,24 @@ def _mailbox(host: str) -> str:
             f" not {_shown(host)}",
             "write it as in 'bob@example.org'",
         )
-    name = _name(domain, "domain of the mailbox")
+    name = _name(domain, "domain of the mailbox").removesuffix(".")
     if _NUMBER.fullmatch(name.rpartition(".")[2]):
         _refuse("domain of the mailbox", f"is a name, not {_shown(domain)}", "write the name")
-    return f"{user}@{name}"
+    return f"{user}@{name if name.isascii() else _in_ascii(domain, name)}"
+
+
+def _in_ascii(domain: str, name: str) -> str:
+    """The domain of a mailbox in its xn-- form."""
+    from encodings.idna import nameprep  # noqa: PLC0415 - slow, and rarely needed
+
+    if any(nameprep(label) != label for label in name.split(".")):
+        # IDNA 2003 takes "straße" for "strasse", which is somebody else's.
+        _refuse(
+            "domain of the mailbox",
+            f"{_shown(domain)} is one domain to some programs and another one to others",
+            "write it in its xn-- form",
+        )
+    return _name(name.encode("idna").decode("ascii"), "domain of the mailbox")
 
 
 # --- the text form --------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import time
 # Not from typing, whose import alone costs a tenth of the receiver's start.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Final
 
 __all__ = ["Dropbox"]
@@ -79,8 +80,11 @@ class Dropbox:
         return name
 
     def waiting(self) -> list[str]:
-        """The names of the mails in new/, the oldest first (by the clock of this machine)."""
-        return sorted(os.listdir(self._new))
+        """The names of the mails in new/, the oldest first (by the clock of this machine).
+
+        What is no file (a folder, a link, a pipe that would be waited for) is no mail.
+        """
+        return sorted(entry.name for entry in _files(self._new))
 
     def path(self, name: str) -> str:
         """Where a waiting mail lies, for reading it piece by piece."""
@@ -94,21 +98,23 @@ class Dropbox:
         """Move a waiting mail to bad/, whose oldest go when there are too many."""
         os.rename(self.path(name), os.path.join(self._bad, name))
         kept_bytes = 0
-        newest_first = sorted(os.scandir(self._bad), key=lambda bad: bad.name, reverse=True)
+        newest_first = sorted(_files(self._bad), key=lambda bad: bad.name, reverse=True)
         for kept_files, bad in enumerate(newest_first, start=1):
-            kept_bytes += bad.stat(follow_symlinks=False).st_size
-            if kept_files > BAD_FILES or kept_bytes > BAD_BYTES:
-                _unlink(bad.path)
+            try:
+                kept_bytes += bad.stat(follow_symlinks=False).st_size
+                if kept_files > BAD_FILES or kept_bytes > BAD_BYTES:
+                    os.unlink(bad.path)
+            except OSError:  # a person has just taken it away; or it will not go
+                continue
 
     def tidy(self) -> None:
         """Take away what killed writers have left in tmp/."""
-        for begun in os.scandir(self._tmp):
+        for begun in _files(self._tmp):
             try:
-                age_s = time.time() - begun.stat(follow_symlinks=False).st_mtime
-            except FileNotFoundError:  # its writer is alive and has just moved it
+                if time.time() - begun.stat(follow_symlinks=False).st_mtime > ABANDONED_S:
+                    os.unlink(begun.path)
+            except OSError:  # its writer is alive and has just moved it; or it will not go
                 continue
-            if age_s > ABANDONED_S:
-                _unlink(begun.path)
 
     def _check_room(self, length: int) -> None:
         disk = os.statvfs(self._tmp)
@@ -133,6 +139,11 @@ def _check(found: os.stat_result) -> None:
         raise PermissionError(errno.EPERM, "the spool folder belongs to somebody else")
     if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise PermissionError(errno.EPERM, "the spool folder is open to others; chmod it to 0700")
+
+
+def _files(folder: str) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        yield from (entry for entry in entries if entry.is_file(follow_symlinks=False))
 
 
 def _make(folder: str) -> None:

@@ -1,7 +1,8 @@
 """The thread that takes mails out of the drop box, whoever has put them there.
 
 A mail leaves the drop box when all it brought is in the store. What is no frame for this
-mailbox is put aside, and nothing is ever answered to whoever has sent it.
+mailbox is put aside, and nothing is ever answered to whoever has sent it. A mail that cannot be
+read or taken away stays, is looked at again later, and keeps no other one waiting.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import contextlib
 import logging
 import socket
 import threading
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from compoint.deadline import clock
 from compoint.errors import BusyError, ConfigError, Phase
 from mail._dropbox import Dropbox
 from mail._envelope import EnvelopeError, Why, find_frames
@@ -34,8 +37,30 @@ PAUSE_S: Final = 0.005
 #: So many mails, and so many bytes of them, are one step.
 _MAILS: Final = 256
 _BYTES: Final = 16 << 20
+#: A mail that could not be read, or not taken away, is looked at again after this time.
+AGAIN_S: Final = 10.0
+#: How often leftovers of killed writers are looked for.
+TIDY_EACH_S: Final = 3600.0
+#: A report about a mail stands in the first bytes of its own mail.
+_REPORT_BYTES: Final = 512 * 1024
 #: After so many mails of a kind of fault, no more of them are logged.
 _LOGGED: Final = 20
+
+
+class _Left(NamedTuple):
+    """A mail that stays where it is."""
+
+    why: str
+    again_at: float
+
+
+class _Understood(NamedTuple):
+    """What a mail brings."""
+
+    #: Whether something in it is for us; else the mail is put aside.
+    is_ours: bool
+    frames: list[Frame]
+    size: int = 0
 
 
 class Inbound:
@@ -51,7 +76,11 @@ class Inbound:
         self._is_poked = False
         #: So many mails are one step.
         self._most = _MAILS
+        self._left: dict[str, _Left] = {}
+        self._tidy_at = clock() + TIDY_EACH_S
         self._logged: dict[str, int] = {}
+        #: The mailboxes that are not ours for which frames came; those that were logged.
+        self._others: set[str] = set()
         #: How many mails were put aside, by the reason.
         self.put_aside: dict[str, int] = {}
         spool = office.settings.spool
@@ -99,8 +128,23 @@ class Inbound:
                 text = error.strerror or str(error)
                 self._office.note_trouble("in", f"mails wait in the drop box: {text}")
             else:
-                self._office.note_trouble("in", "")
+                self._office.note_trouble("in", self._trouble())
+            self._tidy()
             self._wait()
+
+    def _trouble(self) -> str:
+        if not self._left:
+            return ""
+        name, left = next(iter(self._left.items()))
+        count = len(self._left)
+        what = "a mail cannot be taken" if count == 1 else f"{count} mails cannot be taken, such as"
+        return f"{what}: {self._dropbox.path(name)} ({left.why})"
+
+    def _tidy(self) -> None:
+        if clock() >= self._tidy_at:
+            self._tidy_at = clock() + TIDY_EACH_S
+            with contextlib.suppress(OSError):  # the next look tells of it
+                self._dropbox.tidy()
 
     def _wait(self) -> None:
         # Whoever else has poked meanwhile is served by the same look.
@@ -115,22 +159,25 @@ class Inbound:
                 self._socket.recv(1)
 
     def _look(self) -> bool:
-        """Take the mails that wait, as one step; whether there may be more."""
-        names = self._dropbox.waiting()[: self._most]
+        """Take the mails that wait, as one step; whether there are more."""
+        names = self._due()
         self._has_found = bool(names)
         frames: list[Frame] = []
         taken: list[str] = []
         aside: list[str] = []
-        held = 0
-        for name in names:
-            good, is_report, size = self._understood(name)
-            held += size
-            frames += good
-            (taken if good or is_report else aside).append(name)
+        looked = held = 0
+        for name in names[: self._most]:
+            looked += 1
+            understood = self._understood(name)
+            if understood is None:
+                continue
+            held += understood.size
+            frames += understood.frames
+            (taken if understood.is_ours else aside).append(name)
             if held > _BYTES:
                 break
         if not self._take(frames):
-            if len(names) > 1:
+            if looked > 1:
                 # One by one: only the mail at fault is to be put aside.
                 self._most = 1
                 return True
@@ -138,10 +185,34 @@ class Inbound:
             taken = []
         self._most = _MAILS
         for name in taken:
-            self._dropbox.remove(name)
+            self._settle(self._dropbox.remove, name)
         for name in aside:
-            self._dropbox.set_aside(name)
-        return len(taken) + len(aside) < len(names) or len(names) == _MAILS
+            self._settle(self._dropbox.set_aside, name)
+        return looked < len(names)
+
+    def _due(self) -> list[str]:
+        """The mails that are to be looked at now."""
+        names = self._dropbox.waiting()
+        self._left = {name: self._left[name] for name in names if name in self._left}
+        now = clock()
+        later = {name for name, left in self._left.items() if left.again_at > now}
+        return [name for name in names if name not in later]
+
+    def _settle(self, step: Callable[[str], object], name: str) -> None:
+        """Have a mail away from where it waits."""
+        try:
+            with contextlib.suppress(FileNotFoundError):  # a person was faster
+                step(name)
+        except OSError as error:
+            self._leave(name, error)
+
+    def _leave(self, name: str, error: OSError) -> None:
+        """One of a person's doing, or on a bad place of the disk: it may get better."""
+        why = error.strerror or str(error)
+        if name not in self._left:
+            path = self._dropbox.path(name)
+            self._note("left", f"a mail cannot be taken yet: {path} ({why})")
+        self._left[name] = _Left(why, clock() + AGAIN_S)
 
     def _take(self, frames: list[Frame]) -> bool:
         """Whether these could be taken, which is a fault of ours if not."""
@@ -155,18 +226,22 @@ class Inbound:
             return False
         return True
 
-    def _understood(self, name: str) -> tuple[list[Frame], bool, int]:
-        """The frames in a mail, whether it is a report about one of ours, and its size."""
+    def _understood(self, name: str) -> _Understood | None:
+        """What a mail brings; None: it stays where it is, or is not there any more.
+
+        OSError: nothing can be kept now.
+        """
         size = 0
         try:
-            with open(self._dropbox.path(name), "rb") as file:
-                found = find(file)
-                size = file.tell()
+            read = self._read(name)
+            if read is None:
+                return None
+            found, start, size = read
             match found.kind:
                 case Kind.PAYLOADS:
-                    return self._good_frames(name, found), False, size
+                    return _Understood(*self._good_frames(name, found), size)
                 case Kind.REPORT:
-                    return [], self._is_ours(name), size
+                    return _Understood(self._is_ours(name, start), [], size)
                 case Kind.FOREIGN:
                     self._put_aside(name, "no frame in it")
         except OSError:
@@ -176,23 +251,38 @@ class Inbound:
         except Exception:  # noqa: BLE001 - one mail must not stop all others
             _log.exception("internal error at a mail; please report it")
             self._put_aside(name, "internal error")
-        return [], False, size
+        return _Understood(is_ours=False, frames=[], size=size)
 
-    def _is_ours(self, name: str) -> bool:
-        with open(self._dropbox.path(name), "rb") as file:
-            report = parse_report(file.read(512 * 1024))
+    def _read(self, name: str) -> tuple[Found, bytes, int] | None:
+        """What is in a mail, the first bytes of a report, and the mail's size."""
+        try:
+            with open(self._dropbox.path(name), "rb") as file:
+                found = find(file)
+                size = file.tell()
+                file.seek(0)
+                start = file.read(_REPORT_BYTES) if found.kind is Kind.REPORT else b""
+                return found, start, size
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._leave(name, error)
+            return None
+
+    def _is_ours(self, name: str, start: bytes) -> bool:
+        report = parse_report(start)
         if report is not None and self._office.came_back(report):
             return True
         self._put_aside(name, "a report about no mail of ours")
         return False
 
-    def _good_frames(self, name: str, found: Found) -> list[Frame]:
-        """The frames of a mail that this mailbox may act on."""
+    def _good_frames(self, name: str, found: Found) -> tuple[bool, list[Frame]]:
+        """Whether a mail has frames for this mailbox, and all whose maker may be trusted."""
         if found.facts.is_from_list or found.facts.return_path == "<>":
             # Whoever passes it on to many, or sends it back, is no peer.
             self._put_aside(name, "sent by a mailing list or a mail system")
-            return []
+            return False, []
         frames = []
+        is_ours = False
         why = "no frame in it"
         for payload in found.payloads:
             inside = find_frames(payload)
@@ -203,16 +293,35 @@ class Inbound:
                     why = str(error)
                 else:
                     frames.append(envelope.frame)
+                    is_ours |= self._is_for_us(envelope.frame)
             for fault in inside.faults:
                 why = str(fault) if fault.why is not Why.FOREIGN else why
                 self._note(f"frame: {fault.why.value}", f"{name}: {fault}")
         if not frames:
             self._put_aside(name, why)
-        return frames
+        elif not is_ours:
+            self._count("for another mailbox")
+        return is_ours, frames
+
+    def _is_for_us(self, frame: Frame) -> bool:
+        """Whether it names our mailbox; the office counts, and drops, one that does not."""
+        ours, named = self._office.settings.mailbox, frame.receiver.mailbox
+        if named.casefold() == ours.casefold():
+            return True
+        if named not in self._others and len(self._others) < _LOGGED:
+            self._others.add(named)
+            _log.warning(
+                "%s writes to the mailbox %s, and that of this program is %s: nothing is taken or "
+                "answered until both sides name it alike", frame.sender.mailbox, named, ours,
+            )  # fmt: skip
+        return False
+
+    def _count(self, kind: str) -> None:
+        self.put_aside[kind] = self.put_aside.get(kind, 0) + 1
 
     def _put_aside(self, name: str, why: str) -> None:
         kind = why.partition(":")[0]
-        self.put_aside[kind] = self.put_aside.get(kind, 0) + 1
+        self._count(kind)
         self._note(kind, f"{name} is put aside: {why}")
 
     def _note(self, kind: str, text: str) -> None:

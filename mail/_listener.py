@@ -36,9 +36,10 @@ _END_S: Final = 1.0
 class ListenerFront(Front):
     """Takes mails for some mailboxes at a port; see Front.
 
-    `boxes` says where the mails of a mailbox are put: by its address in small letters, or by a
-    function that is given such an address and returns None where there is no such mailbox. A
-    mail for alice+anything@host is alice@host's, unless that has a box of its own.
+    `boxes` says where the mails of a mailbox are put: by its address in ASCII and small letters,
+    or by a function that is given such an address and returns None where there is no such
+    mailbox. A mail for alice+anything@host is alice@host's, unless that has a box of its own.
+    However many recipients of a mail are the same mailbox, it is put once.
     """
 
     def __init__(
@@ -150,26 +151,36 @@ class ListenerFront(Front):
     def _is_ours(self, recipient: str) -> bool:
         return self._box_of(recipient) is not None
 
-    def _box_of(self, recipient: str) -> Put | None:
+    def _box_of(self, recipient: str) -> tuple[str, Put] | None:
+        """Whose box it is, and the box."""
         user, _, host = recipient.lower().rpartition("@")
-        while (box := self._box(f"{user}@{host}")) is None and "+" in user:
+        while (box := self._box(f"{user}@{host}")) is None:
+            if "+" not in user:
+                return None
             user = user.rpartition("+")[0]
-        return box
+        return f"{user}@{host}", box
 
     def _deliver(self, content: bytes, recipients: list[str]) -> list[str]:
-        """Keep a mail in each recipient's box; the answer for each."""
+        """Keep a mail in the recipients' boxes, once in each; the answer for each recipient."""
         if whose(content) is Whose.FOREIGN:
             return ["550 5.7.1 this mailbox takes mails for programs only"] * len(recipients)
-        answers = [self._answer(content, recipient) for recipient in recipients]
+        of_boxes: dict[str, str] = {}
+        answers = []
+        for recipient in recipients:
+            found = self._box_of(recipient)
+            if found is None:  # since it was asked about
+                answers.append("450 4.2.1 the mailbox is not there now")
+                continue
+            mailbox, put = found
+            if mailbox not in of_boxes:
+                of_boxes[mailbox] = self._answer(content, recipient, put)
+            answers.append(of_boxes[mailbox])
         if all(answer.startswith("2") for answer in answers):
             self._tell("")
         return answers
 
-    def _answer(self, content: bytes, recipient: str) -> str:
-        box = self._box_of(recipient)
-        if box is None:  # since it was asked about
-            return "450 4.2.1 the mailbox is not there now"
-        self._put = box
+    def _answer(self, content: bytes, recipient: str, put: Put) -> str:
+        self._put = put
         if self._keep(b"Delivered-To: %s\r\n%s" % (recipient.encode(), content)):
             return "250 2.0.0 taken"
         return "452 4.3.1 the mail cannot be kept now"

@@ -20,6 +20,10 @@ __all__ = ["Protocol", "new_protocol"]
 #: What the envelope adds to a mail.
 _ENVELOPE_BYTES: Final = 4 * KIB
 
+#: The recipients of one mail; the next ones are to come with a mail of their own. Nobody may
+#: allow fewer (RFC 5321 §4.5.3.1.8).
+RECIPIENTS: Final = 100
+
 #: Takes a mail for recipients that are ours; the answer for each, in order.
 Deliver = Callable[[bytes, list[str]], list[str]]
 
@@ -48,6 +52,8 @@ class _Handler:
             return "553 5.1.3 not an address"
         if not self._is_ours(address):
             return "550 5.1.1 no such mailbox here"
+        if len(envelope.rcpt_tos) >= RECIPIENTS:
+            return "452 4.5.3 too many recipients, send the mail to these once more"
         envelope.rcpt_tos.append(address)
         envelope.rcpt_options.extend(options)
         return "250 2.1.5 OK"

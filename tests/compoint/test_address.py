@@ -42,7 +42,7 @@ atoms = st.text(string.ascii_letters + string.digits + "!#$%&'*+=?^_`{|}~-", min
 mailboxes = st.builds(
     lambda atoms_, name: f"{'.'.join(atoms_)}@{name}",
     st.lists(atoms, min_size=1, max_size=3),
-    plain_names,
+    plain_names | world_names,
 )
 
 
@@ -61,7 +61,7 @@ def addresses(draw: st.DrawFn) -> ComPointAddress:
         return ComPointAddress("mail", draw(local_ports))
     except AddressError:
         # Not every word of letters is an international name; those that are stay in.
-        assume(kind != "remote")
+        assume(kind not in ("remote", "mail"))
         raise
 
 
@@ -206,6 +206,10 @@ def test_the_text_form_is_as_documented(text: str, address: ComPointAddress) -> 
         ("tcp://h:1/ä b", "tcp://h:1/%C3%A4%20b"),
         ("tcp://h:1/%61", "tcp://h:1/a"),
         ("mail:Bob@Example.org:1", "mail:Bob@example.org:1"),
+        ("mail:bob@example.org.:1", "mail:bob@example.org:1"),
+        ("mail:bob@b\u00fccher.example:1", "mail:bob@xn--bcher-kva.example:1"),
+        ("mail:bob@BU\u0308CHER.example:1", "mail:bob@xn--bcher-kva.example:1"),
+        ("mail:bob@XN--Bcher-KVA.example:1", "mail:bob@xn--bcher-kva.example:1"),
     ],
 )
 def test_other_spellings_of_a_place_become_the_one_we_keep(text: str, same: str) -> None:
@@ -414,6 +418,17 @@ def test_a_mailbox_that_is_none_is_refused(host: str) -> None:
     text = refusal("mail", host, 7100)
     assert "mailbox" in text
     assert "write " in text
+
+
+@pytest.mark.parametrize("domain", ["straße.example", "a.βόλος.example"])
+def test_a_domain_that_would_take_mails_to_another_one_is_refused(domain: str) -> None:
+    text = refusal("mail", f"bob@{domain}", 7100)
+    assert "another one to others; write it in its xn-- form" in text
+    assert ComPointAddress("tcp", domain, 7100).host == domain
+
+
+def test_a_domain_that_is_too_long_in_its_xn_form_is_refused() -> None:
+    assert "longer than 253" in refusal("mail", "bob@" + "ü." * 100 + "example", 7100)
 
 
 def test_a_path_in_a_mail_address_is_refused() -> None:

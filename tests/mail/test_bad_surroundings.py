@@ -7,6 +7,7 @@ nothing is lost that was taken.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import resource
 import socket
@@ -40,7 +41,10 @@ from compoint import (
 )
 from compoint.testing import configured, eventually
 from compoint.testing._settings import sempconfig_text
-from mail import _inbound, _offices, _post_office
+from mail import _dropbox, _inbound, _offices, _post_office
+from mail._dropbox import Dropbox
+from mail._envelope import Place
+from mail._inbound import Inbound
 from mail._submit import Submission
 
 #: What a program is ready to wait in these tests, and how much longer it may take here.
@@ -450,3 +454,235 @@ def test_forged_mails_can_only_be_asked_for_by_name(program_of_alice: dict[str, 
     del program_of_alice["trust"]
     with pytest.raises(ConfigError, match=r"secretFile.*trust = none"):
         _refused(program_of_alice)
+
+
+# --- the drop box ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mortal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    """Alice's program looks often, and may read no file whose mode does not allow it."""
+    monkeypatch.setattr(_inbound, "LOOK_S", 0.05)
+    monkeypatch.setattr(_inbound, "AGAIN_S", 0.1)
+    libc = ctypes.CDLL(None)
+    version = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    # The effective ones of this thread and of those that it starts, and five numbers more.
+    rights = (ctypes.c_uint32 * 6)()
+    assert libc.capget(version, rights) == 0
+    before = rights[0]
+    # Not CAP_DAC_OVERRIDE, not CAP_DAC_READ_SEARCH.
+    rights[0] = before & ~0b110
+    assert libc.capset(version, rights) == 0
+    try:
+        with a_scene(tmp_path) as scene:
+            yield scene
+    finally:
+        rights[0] = before
+        assert libc.capset(version, rights) == 0
+
+
+def _locked(scene: Scene, *words: bytes) -> list[Path]:
+    """Mails that stand in front of all others, and that the program may not read."""
+    files = [scene.spool / "new" / f"0000.{number}" for number in range(len(words))]
+    for file, word in zip(files, words, strict=True):
+        begun = scene.spool / "tmp" / file.name
+        begun.write_bytes(mail_of(frame(word)))
+        begun.chmod(0)
+        begun.rename(file)
+    return files
+
+
+def _hears(scene: Scene, word: bytes) -> None:
+    """Somebody else says it, and is heard."""
+    scene.world.deliver(ALICE, mail_of(frame(word, sender=BOB), sender=BOB), BOB)
+    point = scene.accept()
+    assert point.read(timeout=PATIENCE_S) == word
+    point.abort("the test is over")
+
+
+def test_a_mail_that_cannot_be_read_keeps_no_other_waiting_and_is_kept(mortal: Scene) -> None:
+    (file,) = _locked(mortal, b"locked")
+    _hears(mortal, b"good")
+    assert (mortal.files("new"), mortal.files("bad")) == ([file], [])
+
+
+def test_a_mail_that_cannot_be_read_is_named_to_who_reads_and_once_in_the_log(
+    mortal: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    (file,) = _locked(mortal, b"locked")
+    text = f"a mail cannot be taken: {file} (Permission denied)"
+    eventually(lambda: mortal.office.trouble == text, PATIENCE_S)
+    with configured(mail=mortal.settings):
+        point = _call()
+    assert text in str(_told(lambda: point.read(timeout=WAIT_S)))
+    point.abort("the test is over")
+    told = [one for one in caplog.records if str(file) in one.getMessage()]
+    assert [one.levelname for one in told] == ["WARNING"]
+
+
+def test_of_several_mails_that_cannot_be_read_one_is_named_until_they_are_gone(
+    mortal: Scene,
+) -> None:
+    files = _locked(mortal, b"locked", b"locked")
+    text = f"2 mails cannot be taken, such as: {files[0]} (Permission denied)"
+    eventually(lambda: mortal.office.trouble == text, PATIENCE_S)
+    for file in files:
+        file.unlink()
+    eventually(lambda: mortal.office.trouble == "", PATIENCE_S)
+
+
+def test_a_mail_that_can_be_read_again_is_read(mortal: Scene) -> None:
+    (file,) = _locked(mortal, b"late")
+    eventually(lambda: mortal.office.trouble, PATIENCE_S)
+    file.chmod(0o600)
+    point = mortal.accept()
+    assert point.read(timeout=PATIENCE_S) == b"late"
+    point.abort("the test is over")
+    eventually(lambda: not (mortal.files("new") or mortal.office.trouble), PATIENCE_S)
+
+
+def test_a_mail_that_cannot_be_read_is_not_tried_again_at_each_look(
+    mortal: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_inbound, "AGAIN_S", 600.0)
+    tries: list[str] = []
+    read = Inbound._read
+
+    def counted(inbound: Inbound, name: str) -> Any:
+        tries.append(name)
+        return read(inbound, name)
+
+    monkeypatch.setattr(Inbound, "_read", counted)
+    (file,) = _locked(mortal, b"locked")
+    for word in (b"one", b"two", b"three"):
+        _hears(mortal, word)
+    assert tries.count(file.name) == 1
+
+
+def test_more_mails_that_cannot_be_read_than_a_step_takes_keep_no_other_waiting(
+    mortal: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_inbound, "AGAIN_S", 600.0)
+    files = _locked(mortal, *[b"locked"] * 300)
+    _hears(mortal, b"good")
+    assert mortal.files("new") == sorted(files)
+
+
+def test_folders_links_and_pipes_in_the_drop_box_keep_no_mail_waiting(
+    scene: Scene, tmp_path: Path
+) -> None:
+    new = scene.spool / "new"
+    (new / "0000.folder").mkdir()
+    (new / "0000.link").symlink_to(tmp_path)
+    os.mkfifo(new / "0000.pipe")
+    _hears(scene, b"good")
+    eventually(lambda: len(scene.files("new")) == 3, PATIENCE_S)
+    assert (scene.files("bad"), scene.office.trouble) == ([], "")
+
+
+def test_a_mail_that_vanishes_before_it_is_read_is_nothing(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    waiting = Dropbox.waiting
+    monkeypatch.setattr(Dropbox, "waiting", lambda box: ["0000.gone", *waiting(box)])
+    _hears(scene, b"good")
+    assert (scene.inbound.put_aside, scene.office.trouble) == ({}, "")
+    assert "0000.gone" not in caplog.text
+
+
+@pytest.mark.parametrize("step", ["remove", "set_aside"])
+def test_a_mail_that_cannot_be_taken_away_keeps_no_other_waiting(
+    scene: Scene, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = getattr(Dropbox, step)
+
+    def refuse(box: Dropbox, name: str) -> None:
+        if name.startswith("0000."):
+            raise PermissionError(1, "Operation not permitted")
+        honest(box, name)
+
+    monkeypatch.setattr(Dropbox, step, refuse)
+    file = scene.spool / "new" / "0000.1"
+    file.write_bytes(mail_of(frame(b"stays")) if step == "remove" else b"no mail of a peer")
+    text = f"a mail cannot be taken: {file} (Operation not permitted)"
+    eventually(lambda: scene.office.trouble == text, PATIENCE_S)
+    if step == "remove":
+        point = scene.accept()
+        assert point.read(timeout=PATIENCE_S) == b"stays"
+        point.abort("the test is over")
+    _hears(scene, b"good")
+    assert scene.files("new") == [file]
+
+
+def test_what_killed_receivers_leave_while_a_program_lives_is_taken_away(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_inbound, "TIDY_EACH_S", 0.05)
+    scene.restart()
+    old, young = (scene.spool / "tmp" / name for name in ("old", "young"))
+    for file, age_s in ((young, 60.0), (old, _dropbox.ABANDONED_S + 60)):
+        file.write_bytes(b"half a ma")
+        os.utime(file, (time.time() - age_s,) * 2)
+    eventually(lambda: not old.exists(), PATIENCE_S)
+    assert young.exists()
+    scene.goes_on()
+
+
+# --- another name for the mailbox -----------------------------------------------------------------
+
+ALIAS: Final = "alice.b@example.org"
+
+
+def _warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [one.getMessage() for one in caplog.records if one.name == "compoint.mail"]
+
+
+def test_frames_for_another_mailbox_are_told_once_counted_put_aside_and_not_answered(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    mails = [mail_of(frame(b"x", receiver=Place(ALIAS, PORT))) for _ in range(3)]
+    assert scene.gets(*mails) == 0
+    (text,) = _warnings(caplog)
+    assert text.startswith(f"{MALLORY} writes to the mailbox {ALIAS}, and that of this program is ")
+    assert ALICE in text
+    assert scene.office.counts()["foreign"] == 3
+    assert scene.inbound.put_aside == {"for another mailbox": 3}
+    assert len(scene.files("bad")) == 3
+    scene.goes_on()
+
+
+def test_each_spelling_of_another_mailbox_is_told_and_no_more_than_some(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(30):
+        scene.gets(mail_of(frame(b"x", receiver=Place(f"alice{number}@example.org", PORT))))
+    told = _warnings(caplog)
+    assert [f"alice{number}@" in one for number, one in enumerate(told)] == [True] * 20
+    scene.goes_on()
+
+
+def test_beside_a_frame_for_another_mailbox_ours_is_taken(scene: Scene) -> None:
+    other = frame(b"x", receiver=Place(ALIAS, PORT))
+    scene.gets(mail_of(other, frame(b"hello")))
+    assert scene.files("bad") == []
+    scene.reads(b"hello")
+
+
+def test_the_mailbox_in_other_letters_is_ours(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.gets(mail_of(frame(b"hello", receiver=Place("ALICE@Example.org", PORT))))
+    assert _warnings(caplog) == []
+    scene.reads(b"hello")
+
+
+def test_who_has_not_the_secret_is_not_told_to_be_for_another_mailbox(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "secret"
+    file.write_bytes(b"agreed by telephone, long enough")
+    file.chmod(0o600)
+    with a_scene(tmp_path, trust="secret", secretFile=file) as scene:
+        assert scene.gets(mail_of(frame(b"x", receiver=Place(ALIAS, PORT)))) == 0
+        assert scene.inbound.put_aside == {"untrusted": 1}
+    assert not any(ALIAS in one for one in _warnings(caplog))

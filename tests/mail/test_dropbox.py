@@ -132,6 +132,26 @@ def test_a_mail_that_is_set_aside_waits_no_more_and_is_kept(box: Dropbox, folder
     assert (folder / "bad" / name).read_bytes() == b"rubbish"
 
 
+def test_what_is_no_file_is_no_mail(box: Dropbox, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_bytes(b"x")
+    (folder / "new" / "0.folder").mkdir()
+    (folder / "new" / "0.link").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(folder / "new" / "0.pipe")
+    name = box.put(b"x")
+    assert box.waiting() == [name]
+
+
+def test_what_will_not_go_does_not_keep_others_from_being_set_aside(
+    box: Dropbox, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_dropbox, "BAD_FILES", 1)
+    (folder / "bad" / "0.folder").mkdir()
+    names = [box.put(b"x") for _ in range(3)]
+    for name in names:
+        box.set_aside(name)
+    assert _names(folder / "bad") == ["0.folder", names[-1]]
+
+
 def test_the_oldest_of_what_is_set_aside_go_when_there_are_too_many(
     box: Dropbox, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,3 +181,13 @@ def test_tidying_takes_what_killed_writers_left_and_nothing_younger(
         os.utime(folder / "tmp" / name, (written_at, written_at))
     box.tidy()
     assert _names(folder / "tmp") == ["young"]
+
+
+def test_tidying_leaves_what_is_no_file(box: Dropbox, folder: Path) -> None:
+    for name in ("0.folder", "1.folder"):
+        (folder / "tmp" / name).mkdir()
+        os.utime(folder / "tmp" / name, (0, 0))
+    (folder / "tmp" / "old").write_bytes(b"x")
+    os.utime(folder / "tmp" / "old", (0, 0))
+    box.tidy()
+    assert _names(folder / "tmp") == ["0.folder", "1.folder"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import io
 import os
 import smtplib
 import socket
@@ -19,11 +21,14 @@ from receiver_kit import ROOT
 
 import mail._listener
 import mail._smtp_server
+from compoint.address import ComPointAddress
+from compoint.config import MailSettings
 from compoint.errors import BusyError, ConfigError, ConnectError
 from compoint.testing import eventually
 from mail._find import find
+from mail._fronts import fronts
 from mail._listener import ListenerFront
-from mail._settings import ListenSettings
+from mail._settings import ListenSettings, OfficeSettings
 
 HOST = "127.0.0.1"
 ALICE = "alice@example.org"
@@ -117,6 +122,75 @@ def test_a_mail_for_two_mailboxes_is_put_into_both(box, other, listen) -> None:
     assert send(listen("smtp"), a_mail(), ALICE, BOB) == {}
     assert len(box.mails) == len(other.mails) == 1
     assert box.mails != other.mails
+
+
+def test_a_mail_is_put_once_however_often_its_mailbox_is_named(box, other, listen) -> None:
+    names = [BOB, BOB, "BOB@example.net", "bob+semper-a@example.net", "bob+b@example.net"]
+    assert send(listen("smtp"), a_mail(), *names) == {}
+    assert (len(box.mails), len(other.mails), box.pokes) == (1, 0, 1)
+
+
+def test_two_mailboxes_with_one_way_of_putting_get_a_mail_each(box, listen) -> None:
+    send(listen("smtp", {BOB: box.put, ALICE: box.put}), a_mail(), BOB, ALICE)
+    facts = [find(io.BytesIO(content)).facts for content in box.mails]
+    assert [one.recipient for one in facts] == [BOB, ALICE]
+
+
+def test_lmtp_answers_for_each_recipient_of_one_mailbox(box, listen) -> None:
+    names = [BOB] * 40 + [f"bob+{number}@example.net" for number in range(60)]
+    answers = answers_to(listen("lmtp"), a_mail(), *names)
+    assert answers == [b"250 2.0.0 taken"] * 100
+    assert len(box.mails) == 1
+
+
+@BOTH
+def test_more_recipients_than_a_mail_may_have_are_to_come_with_another_one(
+    protocol, box, listen
+) -> None:
+    front = listen(protocol)
+    with client(front) as way:
+        way.ehlo_or_helo_if_needed()
+        way.mail(CAROL)
+        said = [way.rcpt(BOB) for _ in range(102)]
+        assert {code for code, _ in said[:100]} == {250}
+        assert [(code, text[:5]) for code, text in said[100:]] == [(452, b"4.5.3")] * 2
+        # One that is not ours stays unknown.
+        assert way.rcpt("eve@example.net")[0] == 550
+        way.rset()
+        assert way.sendmail(CAROL, [BOB], a_mail()) == {}
+
+
+def test_the_recipients_that_were_accepted_are_answered_beside_one_too_many(box, listen) -> None:
+    front = listen("lmtp")
+    with client(front) as way:
+        way.ehlo_or_helo_if_needed()
+        way.mail(CAROL)
+        taken = sum(way.rcpt(BOB)[0] == 250 for _ in range(105))
+        assert way.docmd("DATA")[0] == 354
+        way.send(a_mail().replace(b"\n", b"\r\n") + b"\r\n.\r\n")
+        assert [way.getreply()[0] for _ in range(taken)] == [250] * 100
+        assert way.noop() == (250, b"OK")
+
+
+@pytest.mark.parametrize(
+    "mailbox", ["Shop@bücher.example", "shop@BÜCHER.example", "shop@XN--bcher-kva.example"]
+)
+def test_a_mailbox_with_other_letters_in_its_domain_is_known_as_mail_systems_write_it(
+    mailbox, tmp_path
+) -> None:
+    mine = ComPointAddress("mail", mailbox, 1).host
+    facts = MailSettings(receiver_port=1, return_address=mine, mail_host=HOST, trust="none")
+    settings = OfficeSettings.of(dataclasses.replace(facts, spool=str(tmp_path)))
+    box = Box(tmp_path / "spool")
+    settings = dataclasses.replace(settings, listen=ListenSettings("", 0, "smtp"))
+    (front,) = fronts(settings, box.put, box.poke, lambda _, text: box.troubles.append(text))
+    front.start()
+    try:
+        send(front, a_mail(), "shop@xn--bcher-kva.example")
+        send(front, a_mail(), "SHOP@XN--BCHER-KVA.example")
+    finally:
+        front.stop()
+    assert len(box.mails) == 2
 
 
 def test_the_mailboxes_may_be_a_function(box, listen) -> None:

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from world_kit import mail_world
 
+from compoint import COMPOINT_INITIATOR, COMPOINT_SERVER, ComManager, ComPointAddress
 from compoint.config import SETTINGS, MailSettings, load
 from compoint.errors import ConfigError
+from compoint.testing import configured
 from mail import _receiver_config
 from mail._password import Password
 from mail._private_file import FILE_BYTES, read_private
@@ -221,6 +224,35 @@ def test_a_user_without_an_account_is_told_to_write_the_whole_path(
     assert spool_folder(settings(spool="/var/box")) == "/var/box"
     with pytest.raises(ConfigError, match=r"is ~/box, but .* no account; write spool without"):
         spool_folder(settings(spool="~/box"))
+
+
+# --- the mailbox ----------------------------------------------------------------------------
+
+SPELLINGS: Final = ["shop@bücher.example", "SHOP@BÜCHER.example", "Shop@xn--bcher-KVA.example."]
+
+
+@pytest.mark.parametrize("mine", SPELLINGS)
+@pytest.mark.parametrize("theirs", SPELLINGS)
+def test_a_mailbox_is_found_by_each_of_its_spellings(
+    tmp_path: Path, mine: str, theirs: str
+) -> None:
+    def box(name: str, **more: object) -> dict[str, object]:
+        return world.box(name, tmp_path / name, **more)
+
+    with mail_world() as world:
+        shop = box("shop@xn--bcher-kva.example", returnAddress=mine)
+        for name in ("SHOP", "Shop"):
+            world.also(f"{name}@xn--bcher-kva.example", "shop@xn--bcher-kva.example")
+        with configured(mail=shop):
+            server = ComManager.com_point(COMPOINT_SERVER, ComPointAddress("mail", mine, 7100))
+        with configured(mail=box("bob@example.net")):
+            point = ComManager.com_point(COMPOINT_INITIATOR, ComPointAddress("mail", theirs, 7100))
+        with server, point:
+            point.write(b"hello")
+            with server.accept(timeout=20) as other:
+                assert other.read(timeout=20) == b"hello"
+                other.write(b"hello you")
+                assert point.read(timeout=20) == b"hello you"
 
 
 # --- the secret -----------------------------------------------------------------------------

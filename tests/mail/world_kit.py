@@ -96,6 +96,10 @@ class World:
             **TIMES, **more,
         }  # fmt: skip
 
+    def also(self, alias: str, mailbox: str) -> None:
+        """The mailbox has another name."""
+        self._boxes[alias] = self._boxes[mailbox]
+
     def forget(self, mailbox: str) -> None:
         """The mailbox is not there any more."""
         del self._boxes[mailbox]

@@ -73,6 +73,8 @@ def test_mail_that_is_partly_set_is_a_fault_that_names_the_missing(
 @pytest.mark.parametrize(
     ("key", "value", "attribute", "read_as"),
     [
+        ("returnAddress", "Me@Bücher.example", "return_address", "Me@xn--bcher-kva.example"),
+        ("returnAddress", "me@example.org.", "return_address", "me@example.org"),
         ("smtpPort", "2525", "smtp_port", 2525),
         ("smtpPort", "default", "smtp_port", 0),
         ("smtpTls", "tls", "smtp_tls", "tls"),
@@ -107,7 +109,7 @@ def test_mail_that_is_partly_set_is_a_fault_that_names_the_missing(
 def test_a_value_is_read(
     read: Callable[[str], Settings], key: str, value: str, attribute: str, read_as: object
 ) -> None:
-    mail = read(text(**UNTRUSTED, **{key: value})).mail
+    mail = read(text(**UNTRUSTED | {key: value})).mail
     assert mail == dataclasses.replace(MailSettings(**FACTS, trust="none"), **{attribute: read_as})
     assert type(getattr(mail, attribute)) is type(read_as)
 
