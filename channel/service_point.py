@@ -103,6 +103,7 @@ class ChannelServicePoint:
         self._reception = Reception(
             listener, self._pump, settings.point, self._answer, self._take, is_prompt=True
         )
+        listener.on_lost = self._lose
         self._pump.call_at(clock() + min(self._max_age_s, 1.0), self._expire)
         lifetime.servers.add(self)
 
@@ -350,6 +351,10 @@ class ChannelServicePoint:
             else:
                 driver.deliver()
                 driver.shut()
+
+    def _lose(self, reason: str) -> None:
+        self._stopped_why = reason
+        self.stop()
 
     def close_at_exit(self) -> None:
         self._stopped_why = "the program is ending"

@@ -80,6 +80,11 @@ class Conversation(KeptConversation):
         return self._last_utc
 
     @property
+    def given_up_utc(self) -> float:
+        """When there is nothing left to tell a program about a peer that was never heard."""
+        return self._give_up_utc + self._pace.expire_s if self._out.said else 0.0
+
+    @property
     def unconfirmed(self) -> int:
         """How many bytes (the end counted) the peer is not known to have."""
         return self._out.total - self._out.confirmed
@@ -286,14 +291,17 @@ class Conversation(KeptConversation):
 
     def failed(self, handle: int, reason: str, at: Moment, *, is_final: bool) -> None:
         """A mail was refused, or (not final) could not be submitted in all its tries."""
-        if is_final:
+        if is_final and (self.unconfirmed or self.is_unheard):
             self._break(Ending(How.CUT, Code.INTERNAL, reason), tell=False)
         else:
             self._out.not_submitted(handle, at.now)
 
     def bounced(self, handle: int, status: str, text: str, at: Moment, *, is_final: bool) -> None:
-        """A mail has come back, by a notice whose token the shell has checked."""
-        if is_final:
+        """A mail has come back, by a notice whose token the shell has checked.
+
+        That says nothing new where the peer has all that was said: a copy of it went astray.
+        """
+        if is_final and self.unconfirmed:
             reason = f"a mail came back: {status} {text}"
             self._break(Ending(How.CUT, Code.INTERNAL, reason), tell=False)
         else:

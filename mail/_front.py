@@ -105,6 +105,9 @@ class Front(abc.ABC):
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join(_STOP_S)
 
+    def after_fork(self) -> None:  # noqa: B027 - most have nothing of the kind
+        """In a forked child: give back what would keep the parent's place taken."""
+
     @abc.abstractmethod
     def _work(self) -> None:
         """Bring mails until `_is_over` is set."""

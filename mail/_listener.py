@@ -88,6 +88,11 @@ class ListenerFront(Front):
         self._loop = loop
         super().start()
 
+    def after_fork(self) -> None:
+        # Not by the loop, whose set of descriptors the system shares with the parent.
+        if self._listening is not None:
+            self._listening.close()
+
     # --- the thread ---------------------------------------------------------------------
 
     def _cut(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 from compoint.deadline import clock
@@ -26,6 +27,9 @@ __all__ = ["Staffed", "staffed"]
 
 _log = logging.getLogger("compoint.mail")
 
+#: How much longer than LINGER_S it may take until nobody uses the mailbox any more.
+SLACK_S: Final = 5.0
+
 
 class Staffed:
     """A post office and its threads, counted by its users.
@@ -38,7 +42,6 @@ class Staffed:
         self.office: Final = PostOffice(settings)
         self._users = 0
         self._is_closed = False
-        self._has_ended = threading.Event()
         self._fronts: list[Front] = []
         try:
             self._inbound = Inbound(self.office)
@@ -56,7 +59,8 @@ class Staffed:
             self._close()
             raise
         lifetime.servers.add(self)
-        threading.Thread(target=self._run, name="compoint-mail-out").start()
+        self._thread = threading.Thread(target=self._run, name="compoint-mail-out")
+        self._thread.start()
 
     def enter(self) -> bool:
         """One user more; False: it is closed, or about to be."""
@@ -81,8 +85,10 @@ class Staffed:
         with _lock:
             return self._users > 0 and not self._is_closed
 
-    def wait_ended(self) -> None:
-        self._has_ended.wait()
+    def wait_ended(self, timeout_s: float) -> bool:
+        """Wait until the threads have ended and the mailbox is free; whether they have."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         try:
@@ -98,18 +104,20 @@ class Staffed:
             self.office.lose_all(f"internal error in the mail transport ({error!r})")
         finally:
             self._is_closed = True
-            self._close()
-            with _lock:
-                if _open.get(self.office.settings.spool) is self:
-                    del _open[self.office.settings.spool]
-            self._has_ended.set()
+            try:
+                self._close()
+            finally:
+                with _lock:
+                    if _open.get(self.office.settings.spool) is self:
+                        del _open[self.office.settings.spool]
 
     def _close(self) -> None:
-        for front in self._fronts:
-            front.stop()
-        self._inbound.stop()
-        self._outbound.close()
-        self.office.close()
+        with ExitStack() as last_first:
+            last_first.callback(self.office.close)
+            last_first.callback(self._outbound.close)
+            last_first.callback(self._inbound.stop)
+            for front in self._fronts:
+                last_first.callback(front.stop)
 
     # --- the end of the process -----------------------------------------------------------
 
@@ -125,6 +133,8 @@ class Staffed:
 
     def after_fork(self) -> None:
         self._is_closed = True
+        for front in self._fronts:
+            front.after_fork()
         self._inbound.after_fork()
         self.office.after_fork()
         _forget_all()
@@ -160,7 +170,11 @@ def staffed(settings: OfficeSettings) -> Staffed:
                     f"the mailbox {settings.mailbox} is in use here with other settings",
                     phase=Phase.OPEN, hint="close its points before the settings change",
                 )  # fmt: skip
-            one.wait_ended()
+            if not one.wait_ended(LINGER_S + SLACK_S):
+                raise BusyError(
+                    f"the mailbox {settings.mailbox} is not free yet: {one.office.trouble}",
+                    phase=Phase.OPEN, hint="its last mails are being handed over; try again",
+                )  # fmt: skip
         one = Staffed(settings)
         one.enter()
         _open[settings.spool] = one

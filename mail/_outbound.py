@@ -7,12 +7,12 @@ import itertools
 import logging
 import math
 import random
-import threading
 import time
 import uuid
 from typing import TYPE_CHECKING, Final
 
 from compoint.deadline import clock
+from compoint.drive.waiter import Waiter
 from mail._envelope import encode
 from mail._mailbox import ROOM_BYTES
 from mail._mime import largest_payload, new_mail, new_message_id
@@ -64,7 +64,7 @@ class Outbound:
             self._sender = SendmailCommand(settings.sendmail)
         else:
             self._sender = Submission(settings.submission)
-        self._bell = threading.Event()
+        self._bell = Waiter()
         self._again: list[tuple[float, int, _Again]] = []
         self._count = itertools.count()
         #: Until then no mail is made: the last one showed that none would be taken.
@@ -75,11 +75,11 @@ class Outbound:
         self.ends_at: float | None = None
         #: The program ends, and with it everything, whoever needs mails.
         self.stops_at = math.inf
-        office.on_said = self._bell.set
+        office.on_said = self._bell.wake
 
     def look(self) -> None:
         """There may be something to do."""
-        self._bell.set()
+        self._bell.wake()
 
     def cut(self) -> None:
         """The time for mails is over, whatever the mail server does. Any thread may call."""
@@ -90,7 +90,7 @@ class Outbound:
         """Somebody new comes: what was refused before may be taken now."""
         if self._is_refused:
             self._rests_until = 0.0
-            self._bell.set()
+            self._bell.wake()
 
     def run(self) -> None:
         """Until nobody uses it any more, and nothing can be done now."""
@@ -117,11 +117,17 @@ class Outbound:
         now = clock()
         if self.ends_at is None and now < self.stops_at:
             return False
-        due = self._office.next_mail()
+        last = min(self.ends_at or math.inf, self.stops_at)
+        try:
+            due = self._office.next_mail()
+        except OSError:
+            if now < last:
+                raise
+            # Nobody waits for a disk for ever.
+            due = now
         # The clock again: what has become due since is not to be left behind.
         if not self._again and (due is None or due > clock()):
             return True
-        last = min(self.ends_at or math.inf, self.stops_at)
         if now < last and self._rests_until < last and not self._is_refused:
             return False
         _log.warning(
@@ -134,11 +140,11 @@ class Outbound:
     def _sleep(self, until: float | None) -> None:
         times = [one for one in (until, self.ends_at) if one is not None]
         first = min([*times, self.stops_at])
-        self._bell.wait(max(0.0, first - clock()) if first < math.inf else None)
+        self._bell.sleep(max(0.0, first - clock()) if first < math.inf else None)
 
     def _step(self) -> float | None:
         """Do what is to be done now; when there will be more (None: not by itself)."""
-        self._bell.clear()
+        self._bell.sleep(0.0)
         now = clock()
         if self._again and self._again[0][0] <= now:
             self._hand_over(heapq.heappop(self._again)[2])

@@ -25,7 +25,8 @@ class MailPort(ArrivalsListener[Held]):
         super().__init__(address, sys.maxsize)
         self._staffed = staffed
         self._pid = os.getpid()
-        self.address = address.with_port(staffed.office.listen(address.port, self.arrive))
+        port = staffed.office.listen(address.port, self.arrive, self._lose)
+        self.address = address.with_port(port)
 
     def close(self) -> None:
         if os.getpid() != self._pid:
@@ -34,6 +35,10 @@ class MailPort(ArrivalsListener[Held]):
         elif not self._is_closed:
             super().close()
             self._staffed.leave()
+
+    def _lose(self, reason: str) -> None:
+        if self.on_lost is not None:
+            self.on_lost(reason)
 
     def _wire_of(self, one: Held) -> MailWire:
         self._staffed.enter()

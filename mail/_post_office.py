@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Final
 from compoint.core.codes import Code
 from compoint.core.keeping import has_goodbye
 from compoint.deadline import clock
-from compoint.errors import BusyError, Phase
+from compoint.errors import BusyError, ComPointException, Phase
 from mail._answers import key_for
 from mail._batch import Batch, Link, PostRow
 from mail._envelope import Place
 from mail._held import Held
 from mail._mailbox import BoundsError, Mailbox, Post
+from mail._outcome import is_quota
 from mail._reports import Kind
 from mail._sent import Sent
 from mail._store import Store
@@ -49,11 +50,45 @@ SLOW_S: Final = 2.0
 
 #: Called with each conversation that begins at a port, or was left there.
 Arrived = Callable[[Held], object]
+#: Called when no conversation can begin any more, with the reason.
+Lost = Callable[[str], object]
 
 
 def moment() -> Moment:
     """Now, by both clocks."""
     return Moment(clock(), time.time())
+
+
+class _Whole:
+    """Entered for each step, under the lock: one that did not come to its end is undone.
+
+    Whatever ended it: a disk, a fault of ours, or Ctrl-C between any two instructions, also
+    those of this class. Else the next step would commit half of it.
+    """
+
+    def __init__(self, undo: Callable[[], object]) -> None:
+        self._undo = undo
+        self._is_half = False
+
+    def doubt(self) -> None:
+        """Let the next step begin with what the store has."""
+        self._is_half = True
+
+    def __enter__(self) -> None:
+        if self._is_half:
+            self._undo()
+        self._is_half = True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        # BusyError: it had not begun.
+        if kind is not None and not issubclass(kind, BusyError):
+            try:
+                self._undo()
+            except Exception:  # noqa: BLE001 - the next step tries again, and tells why it cannot
+                return
+        self._is_half = False
 
 
 class PostOffice:
@@ -66,12 +101,14 @@ class PostOffice:
     def __init__(self, settings: OfficeSettings) -> None:
         self.settings: Final = settings
         self._lock = threading.Lock()
+        self._whole = _Whole(self._undo)
+        self._is_closed = False
         self._store = Store(settings.spool, settings.mailbox)
         self._held: dict[Key, Held] = {}
         self._waiting = Waiting()
-        self._ports: dict[int, Arrived] = {}
+        self._ports: dict[int, tuple[Arrived, Lost]] = {}
         #: Called when there is, or may be, a mail to be made.
-        self.on_said: Callable[[], None] = lambda: None
+        self.on_said: Callable[[], object] = lambda: None
         #: What keeps mails from travelling, by the name of the room that says so.
         self._troubles: dict[str, str] = {}
         #: Since when the mail server has had to answer; None: it is not asked for anything.
@@ -115,6 +152,16 @@ class PostOffice:
             held = self._held[key] if self._held[key].has_wire else self._held.pop(key)
             held.lost = held.lost or "what was kept of it is lost"
 
+    def _undo(self) -> None:
+        """Be what the store has, after half a step. OSError: it cannot be read."""
+        if self._is_closed:
+            return
+        try:
+            self._load()
+        except ComPointException as error:
+            # While programs run nothing can be configured.
+            raise OSError(errno.EIO, str(error)) from error
+
     def _take_up(self, key: Key, rows: Rows, at: Moment) -> None:
         """A conversation that a former process has left."""
         conversation = self._mailbox.conversations[key]
@@ -122,7 +169,7 @@ class PostOffice:
         fed = rows.machine.fed if rows.machine is not None else 0
         arrived = tuple(body[max(0, fed - start) :] for start, body in rows.arrived)
         held = self._held[key] = Held(conversation, link, rows.machine, arrived)
-        if 0 < conversation.last_utc < at.utc:
+        if self._is_forsaken(held, at):
             self._give_up(held, at)
         # An initiator without a name is gone for good; and nobody is missed who had closed.
         is_gone = conversation.is_initiator and not link.name
@@ -131,6 +178,11 @@ class PostOffice:
             held.link = link._replace(is_released=True)
             self._mailbox.touch(key)
             self._mailbox.release(key)
+
+    def _is_forsaken(self, held: Held, at: Moment) -> bool:
+        """No program has come for it in all the time for which there was something to do."""
+        conversation = held.conversation
+        return (conversation.last_utc or conversation.given_up_utc) < at.utc
 
     def _give_up(self, held: Held, at: Moment) -> None:
         """Nobody has come for it in all the time for which the peer's last words were good."""
@@ -141,18 +193,13 @@ class PostOffice:
         self._mailbox.release(held.link.key)
 
     def _commit(self, batch: Batch, at: Moment, *, is_repeatable: bool = False) -> None:
-        """Make the step lasting. OSError: it was undone."""
+        """Make the step lasting. Whatever is raised: it is undone."""
         self._is_owed = False
         batch.mailbox = self._mailbox.take_changes(at)
         here = self._mailbox.conversations
         batch.links = [link for link in batch.links if link.key in here]
         batch.machines = [one for one in batch.machines if one[0] in here]
-        try:
-            self._store.commit(batch, is_repeatable=is_repeatable)
-        except BaseException:
-            # Also Ctrl-C: what the disk has is what counts.
-            self._load()
-            raise
+        self._store.commit(batch, is_repeatable=is_repeatable)
         # Only now, and in this order: an end stands behind what has arrived.
         for key, _, data in batch.arrived:
             self._held[key].arrive(data)
@@ -177,7 +224,7 @@ class PostOffice:
             BusyError: there are too many.
             OSError: it cannot be kept.
         """
-        with self._lock:
+        with self._lock, self._whole:
             at = moment()
             number = os.urandom(16)
             port = _PORTS[int.from_bytes(number[:2]) % len(_PORTS)]
@@ -200,7 +247,7 @@ class PostOffice:
         Raises:
             BusyError: a living point is at it.
         """
-        with self._lock:
+        with self._lock, self._whole:
             for held in self._held.values():
                 link = held.link
                 if (
@@ -217,14 +264,14 @@ class PostOffice:
                     return held
         return None
 
-    def listen(self, port: int, arrived: Arrived) -> int:
+    def listen(self, port: int, arrived: Arrived, lost: Lost) -> int:
         """Be told of the conversations at a port (0: any that is free), at once of those that
-        are there; returns the port.
+        are there, and when there will be no more; returns the port.
 
         Raises:
             BusyError: a server of this process is there.
         """
-        with self._lock:
+        with self._lock, self._whole:
             if not port:
                 used = {held.link.port for held in self._held.values()}
                 port = next(one for one in _PORTS if one not in self._ports and one not in used)
@@ -233,7 +280,7 @@ class PostOffice:
                     f"another server of this process has the port {port} of "
                     f"{self.settings.mailbox}", phase=Phase.OPEN, hint="take another port",
                 )  # fmt: skip
-            self._ports[port] = arrived
+            self._ports[port] = arrived, lost
             for held in self._held.values():
                 if held.link.port == port:
                     self._offer(held)
@@ -244,13 +291,14 @@ class PostOffice:
 
         Before its first bytes, with the greeting, it is none: anything may begin one.
         """
-        tell = self._ports.get(held.link.port)
+        port = self._ports.get(held.link.port)
         conversation = held.conversation
-        if tell is None or conversation.is_initiator or not conversation.received:
+        if port is None or conversation.is_initiator or not conversation.received:
             return
         if not (held.has_wire or held.link.is_released):
             held.has_wire = True
-            tell(held)
+            arrived, _ = port
+            arrived(held)
 
     def stop_listening(self, port: int) -> None:
         with self._lock:
@@ -263,10 +311,10 @@ class PostOffice:
 
         OSError: nothing of it happened; the text says why.
         """
-        with self._lock:
+        with self._lock, self._whole:
             at = moment()
-            if held.lost:
-                raise OSError(errno.EIO, held.lost)
+            if held.lost or self._is_closed:
+                raise OSError(errno.EIO, held.lost or "the mailbox is closed in this process")
             key = held.link.key
             if key not in self._mailbox.conversations:
                 return
@@ -278,16 +326,17 @@ class PostOffice:
                 self._let_go(held, batch)
             self._commit(batch, at)
             held.fed = changes.fed
-            self._waiting.note(held)
+            if key in self._mailbox.conversations:
+                self._waiting.note(held)
         if data:
             self.on_said()
 
     def end(self, held: Held, *, is_released: bool) -> None:
         """A point says no more; if it is released, it does not read any more either."""
-        with self._lock:
+        with self._lock, self._whole:
             at = moment()
             key = held.link.key
-            if key not in self._mailbox.conversations:
+            if self._is_closed or key not in self._mailbox.conversations:
                 return
             batch = Batch()
             held.conversation.say_end(at)
@@ -310,12 +359,8 @@ class PostOffice:
             if key not in self._mailbox.conversations:
                 self._held.pop(key, None)
             elif held.lost:
-                # As a later process would: what is kept is taken up by the next who asks.
-                self._held.pop(key)
-                at = moment()
-                for rows in self._store.load().conversations:
-                    if (rows.state.conversation, rows.state.is_initiator) == key:
-                        self._take_up(key, rows, at)
+                # As a later process would, the next step takes up what is kept of it.
+                self._whole.doubt()
 
     # --- mails in -----------------------------------------------------------------------
 
@@ -325,16 +370,11 @@ class PostOffice:
         OSError: nothing of it happened; the mails are to be kept.
         """
         news: dict[Key, Held] = {}
-        with self._lock:
+        with self._lock, self._whole:
             at = moment()
             batch = Batch()
-            try:
-                for frame in frames:
-                    self._take_in(frame, at, batch, news)
-            except BaseException:
-                # A fault of ours, or Ctrl-C: half a step must not be committed by the next.
-                self._load()
-                raise
+            for frame in frames:
+                self._take_in(frame, at, batch, news)
             self._commit(batch, at)
             for held in news.values():
                 self._offer(held)
@@ -362,7 +402,7 @@ class PostOffice:
 
     def came_back(self, report: Report) -> bool:
         """A mail system says what became of a mail; whether it was one of ours."""
-        with self._lock:
+        with self._lock, self._whole:
             row = self._sent.meant_by(report)
             if row is None:
                 return False
@@ -370,8 +410,8 @@ class PostOffice:
                 return True
             at = moment()
             post = Post(row.number, row.recipient, [], row.parts, is_reply=False)
-            is_final = not report.status.startswith("4")
-            self._mailbox.bounced(post, report.status, report.text, at, is_final=is_final)
+            passes = report.status.startswith("4") or is_quota(report.status, report.text)
+            self._mailbox.bounced(post, report.status, report.text, at, is_final=not passes)
             self._commit(Batch(done_posts=[row.number]), at)
             self._sent.remove(row.number)
         self._tell(row.parts)
@@ -382,7 +422,7 @@ class PostOffice:
 
     def next_mail(self) -> float | None:
         """When there is a mail to be made, by the clock; None: not by itself."""
-        with self._lock:
+        with self._lock, self._whole:
             at = moment()
             if at.now >= self._sweep_at:
                 self._sweep(at)
@@ -402,16 +442,16 @@ class PostOffice:
     def _sweep(self, at: Moment) -> None:
         self._sweep_at = at.now + _SWEEP_EACH_S
         for held in self._held.values():
-            is_left = not (held.has_wire or held.link.is_released or held.conversation.ending)
-            if is_left and 0 < held.conversation.last_utc < at.utc:
+            if not (held.has_wire or held.link.is_released) and self._is_forsaken(held, at):
                 self._give_up(held, at)
+                self._is_owed = True
 
     def take_post(self, room_bytes: int, message_id: str) -> Post | None:
         """What the next mail says, if there is one to be made and the budget allows it.
 
         From here on it may come back: some mail systems report before they have answered.
         """
-        with self._lock:
+        with self._lock, self._whole:
             at = moment()
             post = self._mailbox.take_post(at, room_bytes)
             if post is None:
@@ -434,14 +474,14 @@ class PostOffice:
         That is committed with the next step: if there is none, it is handed over twice, which
         the peer does not notice.
         """
-        with self._lock:
+        with self._lock, self._whole:
             self._mailbox.submitted(post, moment())
             self._is_owed = True
         self._tell(post.parts)
 
     def failed(self, post: Post, reason: str, *, is_final: bool, at_once: bool = False) -> None:
         """It was refused; if not for good, it is made again, at once or after a while."""
-        with self._lock:
+        with self._lock, self._whole:
             at = moment()
             if at_once:
                 self._mailbox.bounced(post, "", reason, at, is_final=False)
@@ -456,7 +496,7 @@ class PostOffice:
 
         A conversation of which no mail has left never was; the others wait in the store.
         """
-        with self._lock:
+        with self._lock, self._whole:
             at = moment()
             told = [held for held in self._held.values() if held.has_wire]
             for held in told:
@@ -475,8 +515,11 @@ class PostOffice:
             told = [held for held in self._held.values() if held.has_wire]
             for held in told:
                 held.lost = held.lost or reason
+            ports = list(self._ports.values())
         for held in told:
             held.tell()
+        for _, lost in ports:
+            lost(reason)
 
     def _tell(self, parts: Iterable[tuple[Key, int]]) -> None:
         for key, _ in parts:
@@ -510,6 +553,7 @@ class PostOffice:
 
     def close(self) -> None:
         with self._lock:
+            self._is_closed = True
             self._store.close()
 
     def after_fork(self) -> None:

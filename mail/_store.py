@@ -118,8 +118,9 @@ class Store:
         db = self._open_db()
         try:
             if is_repeatable is self._waits_for_disk:
+                # In this order: interrupted in between, it is said once more.
+                wait_for_disk(db, is_wanted=not is_repeatable)
                 self._waits_for_disk = not is_repeatable
-                wait_for_disk(db, is_wanted=self._waits_for_disk)
             db.execute("BEGIN IMMEDIATE")
             save(db, batch)
             db.execute("COMMIT")

@@ -79,7 +79,7 @@ class Visit(PostOffice):
 
         OSError: nothing of it happened.
         """
-        with self._lock:
+        with self._lock, self._whole:
             self._mailbox.hurry()
             self._commit(Batch(), moment())
 
@@ -90,7 +90,7 @@ class Visit(PostOffice):
         OSError: nothing of it happened.
         """
         text = f"cancelled by a person at {self.settings.mailbox}"
-        with self._lock:
+        with self._lock, self._whole:
             at = moment()
             batch = Batch()
             to_be_told = set()

@@ -81,6 +81,9 @@ class MailWire(Wire):
     def abandon(self) -> None:
         self._is_abandoned = True
         self._held.lost = "this process has given it up"
+        if self._is_closed:
+            # It was closed already, and was only here for what is unread.
+            self._leave()
 
     def _has_reader(self) -> bool:
         """A point may still read what has arrived."""
@@ -94,8 +97,10 @@ class MailWire(Wire):
         """Nothing will be kept here any more."""
         if not self._is_released:
             self._is_released = True
-            self._office.leave(self._held)
-            self._staffed.leave()
+            try:
+                self._office.leave(self._held)
+            finally:
+                self._staffed.leave()
 
     # --- receiving ----------------------------------------------------------------------
 
@@ -134,6 +139,8 @@ class MailWire(Wire):
     def on_ready(self, call: Callable[[], None] | None) -> None:
         self._held.on_news = call
         if call is not None and self._is_ready(to_send=self._waits_for_room):
+            # Told once; room that comes later is news.
+            self._waits_for_room = self.is_full
             call()
 
     def send(self, data: bytes | memoryview, /) -> NoReturn:
@@ -152,8 +159,9 @@ class MailWire(Wire):
         is_released = not self._has_reader()
         try:
             self._office.end(self._held, is_released=is_released)
-        except OSError:
-            # The disk is full: the next process ends it, when nobody goes on with it.
+        except OSError as error:
+            # The disk is full: who takes it up again ends it, or time does.
+            self._held.lost = error.strerror or str(error)
             is_released = True
         if is_released:
             self._leave()

@@ -59,8 +59,10 @@ class KeepingDriver(Driver):
                 self.wire.keep(self.connection, self._keeper)
         except OSError as fault:
             self._abandon(fault.strerror or str(fault))
-        if self.is_stuffed is not self.wire.is_full:
-            self.is_stuffed = self.wire.is_full
+        # Asked once: an acknowledgement may make room at any moment.
+        is_full = self.wire.is_full
+        if self.is_stuffed is not is_full:
+            self.is_stuffed = is_full
             if self.is_stuffed and self._leader_sleeps:
                 # The leader waits for input; now it must wait for room, too.
                 self.wire.wake()

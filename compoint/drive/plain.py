@@ -16,6 +16,7 @@ from compoint.drive.driver import Driver
 from compoint.drive.lifetime import lifetime
 from compoint.drive.reception import Reception, drive, machine_for, serves_path
 from compoint.drive.stream_point import StreamPoint
+from compoint.drive.waiter import Waiter, acquire_surely
 from compoint.drive.wire import Opener
 from compoint.errors import ClosedError, Phase, PointTimeout
 from compoint.observe import ServerStatistics
@@ -66,14 +67,17 @@ class PlainServer(ServerComPoint):
         self._address = listener.address
         #: Of all its points.
         self._name = f"{self._address} (responder)"
-        self._arrived = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
         self._waiting: deque[tuple[Driver, Stream]] = deque()
+        #: The threads in `accept`.
+        self._accepting: deque[Waiter] = deque()
         self._is_closed = False
         self._closed_why = "this side closed the server"
         self._accepted = self._refused = 0
         try:
             lifetime.servers.add(self)
             self._reception = Reception(listener, lifetime.pump(), settings, self._answer)
+            listener.on_lost = self._lose
         except BaseException:  # Ctrl-C
             listener.close()
             raise
@@ -88,7 +92,8 @@ class PlainServer(ServerComPoint):
 
     def accept(self, *, timeout: float | None = None) -> ComPoint:
         deadline = Deadline(timeout)
-        with self._arrived:
+        waiter = Waiter()
+        with self._lock:
             while not self._waiting:
                 if self._is_closed:
                     raise ClosedError(
@@ -100,7 +105,7 @@ class PlainServer(ServerComPoint):
                         f"nobody came within {timeout} s", point=str(self._address),
                         phase=Phase.ACCEPT, hint=self._who_came(),
                     )  # fmt: skip
-                self._arrived.wait(deadline.remaining_s())
+                self._sleep(waiter, deadline)
             driver, stream = self._waiting.popleft()
             self._accepted += 1
         point = StreamPoint(
@@ -108,6 +113,26 @@ class PlainServer(ServerComPoint):
             wide_window=self._settings.wide_window_bytes,
         )  # fmt: skip
         return point
+
+    def _sleep(self, waiter: Waiter, deadline: Deadline) -> None:
+        """Wait for an arrival. The lock is held, but not while sleeping."""
+        self._accepting.append(waiter)
+        is_clean = False
+        try:
+            self._lock.release()
+            waiter.sleep(deadline.remaining_s())
+            is_clean = True
+        finally:
+            acquire_surely(self._lock)
+            self._accepting.remove(waiter)
+            if not is_clean and self._waiting:
+                # Ctrl-C: who this thread may have been woken for goes to another.
+                self._wake_one()
+
+    def _wake_one(self) -> None:
+        for waiter in self._accepting:
+            if waiter.wake():
+                return
 
     def _who_came(self) -> str:
         if self._reception.foreign:
@@ -135,38 +160,44 @@ class PlainServer(ServerComPoint):
             connection.welcome()
             driver.answer_may_wait = True
             assert connection.plain is not None
-            with self._arrived:
+            with self._lock:
                 self._waiting.append((driver, connection.plain))
-                self._arrived.notify()
+                self._wake_one()
 
     # --- the end ------------------------------------------------------------------------
 
     def close(self) -> None:
-        with self._arrived:
+        with self._lock:
             if self._is_closed:
                 return
             self._is_closed = True
             waiting, self._waiting = self._waiting, deque()
-            self._arrived.notify_all()
+            for waiter in self._accepting:
+                waiter.wake()
         self._reception.close()
         for driver, _ in waiting:
             with driver.lock:
                 driver.connection.leave(Code.STOPPED, "the server was closed")
                 driver.shut()
 
+    def _lose(self, reason: str) -> None:
+        self._closed_why = reason
+        self.close()
+
     def close_at_exit(self) -> None:
         self._closed_why = "the program is ending"
         self.close()
 
     def after_fork(self) -> None:
-        self._arrived = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._accepting.clear()
         self._waiting.clear()
         self._is_closed = True
         self._closed_why = "this server belongs to the parent process"
         self._reception.after_fork()
 
     def statistics(self) -> ServerStatistics:
-        with self._arrived:
+        with self._lock:
             return ServerStatistics(
                 accepted=self._accepted,
                 waiting=len(self._waiting),

@@ -148,6 +148,8 @@ class Listener(abc.ABC):
 
     #: The address listened at; a port of 0 has been replaced by the one taken.
     address: ComPointAddress
+    #: Called by a thread of the transport, with the reason, when nobody can arrive any more.
+    on_lost: Callable[[str], None] | None = None
 
     @abc.abstractmethod
     def accept(self) -> Wire | None:

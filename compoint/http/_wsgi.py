@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 from urllib.parse import parse_qsl
 
 from compoint.core.codes import Code
+from compoint.deadline import Deadline
+from compoint.drive.waiter import Waiter
 from compoint.http._exchange import (
     IGNORE,
     Endpoint,
@@ -119,7 +121,8 @@ class _WsgiExchange(Exchange):
 
     def __init__(self, request: Request) -> None:
         self.request = request
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._changed = Waiter()
         self._answer: Answer | None = None
         self._is_paused = False
 
@@ -141,20 +144,19 @@ class _WsgiExchange(Exchange):
         self._is_paused = True
 
     def resume(self) -> None:
-        with self._changed:
-            self._is_paused = False
-            self._changed.notify()
+        self._is_paused = False
+        self._changed.wake()
 
     # --- for the thread of the request --------------------------------------------------
 
     def settle(self, answer: Answer) -> bool:
         """Take this for the answer; False: there is one already."""
-        with self._changed:
+        with self._lock:
             if self._answer is not None:
                 return False
             self._answer = answer
-            self._changed.notify()
-            return True
+        self._changed.wake()
+        return True
 
     def wants_body(self) -> bool:
         """Whether the endpoint takes more of the body; waits while it pauses.
@@ -176,12 +178,14 @@ class _WsgiExchange(Exchange):
         return self._answer
 
     def _wait_for(self, claim: Callable[[], bool]) -> None:
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._answer is not None or claim(), MOST_WAIT_S):
+        deadline = Deadline(MOST_WAIT_S)
+        while self._answer is None and not claim():
+            if deadline.is_over:
                 raise Refusal(
                     503, Code.BUSY.word, f"no answer came within {MOST_WAIT_S:g} s",
                     retry_after_s=1.0,
                 )  # fmt: skip
+            self._changed.sleep(deadline.remaining_s())
 
 
 class _Body:

@@ -24,6 +24,12 @@ MAY_SLEEP: Final = {
     "compoint/cli/demo/_story.py": "a service point's status can only be asked for",
 }
 
+#: Where a thread waits on an event that is set by threads of ours only, and in no program's call.
+MAY_WAIT_ON_EVENTS: Final = {
+    "mail/_front.py": "set by the thread for mails out",
+    "mail/_visit.py": "a command's; nothing goes on behind its Ctrl-C",
+}
+
 
 def _name(file: Path) -> str:
     return file.relative_to(ROOT).as_posix()
@@ -111,6 +117,18 @@ def test_nobody_sleeps_but_the_few_places_that_say_why() -> None:
         if "time.sleep" in [*_calls(_tree(file)), *_imports(_tree(file))]
     }
     assert sleeping == set(MAY_SLEEP)
+
+
+def test_nothing_that_ctrl_c_could_leave_locked_is_used() -> None:
+    """Events and conditions have a lock in Python code: interrupted there, it stays taken, and
+    whoever comes next waits for ever. A Waiter has none."""
+    kinds = {"Event", "Condition", "Semaphore", "BoundedSemaphore", "Barrier"}
+    found = {
+        _name(file)
+        for file in PRODUCT
+        if {f"threading.{kind}" for kind in kinds} & {*_calls(_tree(file)), *_imports(_tree(file))}
+    }
+    assert found == set(MAY_WAIT_ON_EVENTS)
 
 
 def test_nothing_is_done_in_a_finalizer() -> None:

@@ -196,6 +196,17 @@ def test_a_bounce_breaks_the_conversation_with_status_and_text() -> None:
     assert alice.ending.text == "a mail came back: 5.1.1 no such user"
 
 
+@pytest.mark.parametrize("verb", ["failed", "bounced"])
+def test_a_mail_that_comes_back_when_the_peer_has_all_of_it_ends_nothing(verb: str) -> None:
+    """A copy went astray: the peer forwards its mails, or one was handed over twice."""
+    alice, _ = pair()
+    if verb == "failed":
+        alice.failed(0, "550 5.1.1 no such user", later(60), is_final=True)
+    else:
+        alice.bounced(0, "5.1.1", "no such user", later(60), is_final=True)
+    assert alice.ending is None
+
+
 def test_a_mail_that_came_back_for_now_is_said_again_at_once_and_once() -> None:
     alice = initiator()
     said(alice, b"hello")

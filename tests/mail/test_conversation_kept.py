@@ -230,6 +230,7 @@ def test_a_reset_that_was_sent_counts_for_the_hour() -> None:
 
 def test_a_broken_conversation_tells_a_peer_that_goes_on_why() -> None:
     alice, bob = pair()
+    bob.say(b"yes", START)
     bob.bounced(0, "5.1.1", "no such user", START, is_final=True)
     _, answer = bob.tombstone().answer(said(alice, b"hm"), b"bob   01", START.utc)
     assert answer is not None

@@ -171,6 +171,7 @@ def test_who_was_turned_away_is_not_let_in_by_a_late_double() -> None:
     there.take_frame(saying(here, b"first"), START)
     frame = saying(here, b"second", number=2)
     there.take_frame(frame, START)
+    there.box.conversations[THERE].say(b"yes", START)
     there.box.conversations[THERE].failed(0, "no such user", START, is_final=True)
     there.box.release(THERE)
     assert there.box.take(frame, later(60)) is None

@@ -100,9 +100,9 @@ def test_no_more_answers_wait_than_the_bound() -> None:
     for number in range(5):
         frames.append(saying(here, b"hello", number=number))
         there.take_frame(frames[-1], START)
-        there.box.conversations[frames[-1].conversation, False].failed(
-            0, "no such user", START, is_final=True
-        )
+        conversation = there.box.conversations[frames[-1].conversation, False]
+        conversation.say(b"yes", START)
+        conversation.failed(0, "no such user", START, is_final=True)
         there.release((frames[-1].conversation, False))
     for frame in frames:
         there.take_frame(frame, later(60))
