@@ -357,6 +357,11 @@ def test_a_conversation_that_nobody_heard_or_took_up_again_is_forgotten(
     assert left == [[True], [False], []]
 
 
+def _answer_at(port: int) -> int:
+    with socket.socket() as visitor:
+        return visitor.connect_ex(("127.0.0.1", port))
+
+
 def test_a_child_does_not_keep_the_port_of_the_listener(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
@@ -373,8 +378,7 @@ def test_a_child_does_not_keep_the_port_of_the_listener(tmp_path: Path) -> None:
         try:
             server.close()
             eventually(lambda: str(box["spool"]) not in _offices._open, PATIENCE_S)
-            with socket.socket() as visitor:
-                assert visitor.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+            eventually(lambda: _answer_at(port) == errno.ECONNREFUSED, PATIENCE_S)
         finally:
             os.close(ours)
             os.close(theirs)

@@ -58,7 +58,6 @@ sys.exit(ComPointMailReceiver.main(["--config", sys.argv[5]]))
         ("rename", "after", 1, True),
         ("fsync", "before", 2, True),
         ("fsync", "after", 2, True),
-        ("write", "before", 2, True),  # the line for people
     ],
 )
 def test_a_mail_is_whole_or_not_there(

@@ -513,7 +513,7 @@ def test_a_wrong_password_is_told_as_in_the_table(customer: User) -> None:
 
 def test_a_server_that_is_down_is_told_as_in_the_table(customer: User, provider: Provider) -> None:
     provider.stop()
-    assert_is_said(row_of("did not take a mail yet"), ask(customer, "shop", 3))
+    assert_is_said(row_of("did not take a mail yet: … |"), ask(customer, "shop", 3))
 
 
 def test_a_used_up_budget_is_told_as_in_the_table(customer: User) -> None:
