@@ -278,7 +278,7 @@ class Scripted:
         while is_on:
             assert self._connection is not None
             words = _line(self._connection).split()
-            if not words:
+            if len(words) < 2:  # the end, or TLS
                 return
             tag, verb, *rest = words
             is_on = self._command(
