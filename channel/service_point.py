@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -167,7 +168,8 @@ class ChannelServicePoint:
             is_clean = True
         finally:
             acquire_surely(self._lock)
-            line.remove(responder)
+            with suppress(ValueError):  # who is woken is in the line no more
+                line.remove(responder)
             if not line and self._responders.get(responder.correlator) is line:
                 del self._responders[responder.correlator]
             if not is_clean:
@@ -272,8 +274,12 @@ class ChannelServicePoint:
             self._wake_one_of(None)
 
     def _wake_one_of(self, correlator: str | None) -> bool:
-        line = self._responders.get(correlator, ())
-        return any(responder.waiter.wake() for responder in line)
+        line = self._responders.get(correlator)
+        if not line:
+            return False
+        # Out of the line: the next arrival is for another, however slow this one is.
+        line.popleft().waiter.wake()
+        return True
 
     def _note_growth(self, driver: Driver, stream: Stream) -> None:
         """A queued channel has got messages, or its end."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from compoint.core.codes import Code
@@ -124,15 +125,16 @@ class PlainServer(ServerComPoint):
             is_clean = True
         finally:
             acquire_surely(self._lock)
-            self._accepting.remove(waiter)
+            with suppress(ValueError):  # who is woken is in the line no more
+                self._accepting.remove(waiter)
             if not is_clean and self._waiting:
                 # Ctrl-C: who this thread may have been woken for goes to another.
                 self._wake_one()
 
     def _wake_one(self) -> None:
-        for waiter in self._accepting:
-            if waiter.wake():
-                return
+        # Out of the line: the next arrival is for another, however slow this one is.
+        if self._accepting:
+            self._accepting.popleft().wake()
 
     def _who_came(self) -> str:
         if self._reception.foreign:

@@ -123,6 +123,33 @@ def test_as_many_responders_as_channels_all_find_one(place: ChannelServicePoint,
         point.abort("the test is over")
 
 
+def test_of_two_arrivals_each_wakes_a_responder_though_the_first_is_slow(
+    place: ChannelServicePoint, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_awake, may_go_on = threading.Event(), threading.Event()
+
+    class SlowWaiter(Waiter):
+        def sleep(self, timeout_s: float | None) -> bool:
+            woken = super().sleep(timeout_s)
+            if threading.current_thread() is slow.thread:
+                is_awake.set()
+                may_go_on.wait(PATIENCE_S)
+            return woken
+
+    monkeypatch.setattr(service_point, "Waiter", SlowWaiter)
+    slow: Background[ChannelPoint] = Background(place.open_responder_channel, None, "a")
+    slow.blocked()
+    other = Background(place.open_responder_channel, None, "a").blocked()
+    ask("a")
+    assert is_awake.wait(PATIENCE_S)
+    ask("a")
+    try:
+        other.result().abort("the test is over")
+    finally:
+        may_go_on.set()
+    slow.result().abort("the test is over")
+
+
 def test_a_responder_for_any_that_takes_another_channel_passes_its_call_on(
     place: ChannelServicePoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
