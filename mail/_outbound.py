@@ -160,6 +160,7 @@ class Outbound:
             return due + GATHER_S
         pause_s = self._office.budget.wait_s(time.time())
         if pause_s > 0:
+            self._office.settle()
             self._office.note_trouble("budget", _paused(pause_s))
             return now + pause_s if again_at is None else min(again_at, now + pause_s)
         self._office.note_trouble("budget", "")

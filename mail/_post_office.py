@@ -439,6 +439,12 @@ class PostOffice:
             held.tell()
         return due
 
+    def settle(self) -> None:
+        """Commit what would be committed with the next step, which may be long in coming."""
+        with self._lock, self._whole:
+            if self._is_owed:
+                self._commit(Batch(), moment(), is_repeatable=True)
+
     def _sweep(self, at: Moment) -> None:
         self._sweep_at = at.now + _SWEEP_EACH_S
         for held in self._held.values():

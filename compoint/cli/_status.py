@@ -9,6 +9,7 @@ from compoint.cli._visible import counted, size_in_words
 from compoint.core.greeting import Mode
 from compoint.deadline import Deadline
 from compoint.drive.plain import open_plain
+from compoint.errors import UsageError
 from compoint.manager import ComManager
 from compoint.message import Streamable
 
@@ -70,6 +71,11 @@ def ask(address: ComPointAddress) -> ServicePointStatus:
 
 
 def _asked(address: ComPointAddress, wanted: Any) -> Any:
+    if address.protocol == "mail":
+        raise UsageError(
+            "a service point is not asked by mail: the answer would take its time",
+            point=str(address), hint="`compoint mail status` shows the conversations of a mailbox",
+        )  # fmt: skip
     settings = ComManager.settings().point
     deadline = Deadline(settings.connect_timeout_s)
     opener = ComManager.opener(address.protocol)

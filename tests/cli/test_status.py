@@ -120,3 +120,9 @@ def test_nobody_at_the_address_is_one_sentence(command: Start) -> None:
     assert status.ends() == 1
     assert status.says("compoint: .*nobody was reached")
     assert status.said.count("\n") == 1
+
+
+def test_over_mail_nothing_is_asked_and_no_mail_is_written(command: Start) -> None:
+    status = command("status", "mail:shop@example.org:7100")
+    assert status.ends() == 2
+    assert status.says("compoint: .*not asked by mail.*`compoint mail status`")

@@ -215,9 +215,9 @@ def _settings(folder: Path) -> OfficeSettings:
     return OfficeSettings.of(settings)
 
 
-def _begin(office: PostOffice) -> None:
+def _begin(office: PostOffice, peer: str = BOB) -> None:
     """A conversation with a name, in which somebody has said something."""
-    held = office.open(Place(BOB, PORT), "", "a name")
+    held = office.open(Place(peer, PORT), "", "a name")
     mine = Greeting(Mode.PLAIN, 1 << 30, 1 << 20, 0, bytes(16), "")
     machine = Connection(Side.INITIATOR, mine, clock(), math.inf, is_kept=True)
     said = b"".join(machine.take_output())
@@ -310,6 +310,34 @@ def test_a_disk_that_stays_full_keeps_no_program_alive(
         Background(outbound.run).result(PATIENCE_S)
     outbound.close()
     office.close()
+
+
+def test_what_was_handed_over_is_known_to_the_next_process_though_the_budget_is_used_up(
+    tmp_path: Path,
+) -> None:
+    """Else it would be handed over once more, out of tomorrow's budget."""
+    with mail_world() as world:
+        with configured(mail=world.box(ALICE, tmp_path, daily=1)):
+            settings = ComManager.settings().mail
+        assert settings is not None
+        world.box(BOB, tmp_path / "bob")
+        office = PostOffice(OfficeSettings.of(settings))
+        _begin(office)
+        _begin(office, "carol@example.net")
+        outbound = Outbound(office)
+        running = Background(outbound.run)
+        eventually(lambda: [one for one in _on_the_way(office) if one], PATIENCE_S)
+        outbound.stops_at = clock()
+        outbound.look()
+        running.result(PATIENCE_S)
+        outbound.close()
+        office.close()
+
+
+def _on_the_way(office: PostOffice) -> list[int]:
+    """How far each conversation was submitted, as the next process finds it."""
+    with office._lock:
+        return [rows.state.on_the_way for rows in office._store.load().conversations]
 
 
 # --- a fault of ours ----------------------------------------------------------------------------
