@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from compoint.deadline import clock
 from compoint.drive.lifetime import lifetime
+from compoint.drive.waiter import Waiter
 from compoint.errors import BusyError, Phase
 from mail._fronts import fronts
 from mail._inbound import Inbound
@@ -42,6 +43,8 @@ class Staffed:
         self.office: Final = PostOffice(settings)
         self._users = 0
         self._is_closed = False
+        self._has_ended = False
+        self._ended = Waiter()
         self._fronts: list[Front] = []
         try:
             self._inbound = Inbound(self.office)
@@ -59,8 +62,7 @@ class Staffed:
             self._close()
             raise
         lifetime.servers.add(self)
-        self._thread = threading.Thread(target=self._run, name="compoint-mail-out")
-        self._thread.start()
+        threading.Thread(target=self._run, name="compoint-mail-out").start()
 
     def enter(self) -> bool:
         """One user more; False: it is closed, or about to be."""
@@ -87,8 +89,8 @@ class Staffed:
 
     def wait_ended(self, timeout_s: float) -> bool:
         """Wait until the threads have ended and the mailbox is free; whether they have."""
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        # Not by joining: an interrupted `join` takes a thread that lives for one that has ended.
+        return self._has_ended or self._ended.sleep(timeout_s) or self._has_ended
 
     def _run(self) -> None:
         try:
@@ -110,6 +112,8 @@ class Staffed:
                 with _lock:
                     if _open.get(self.office.settings.spool) is self:
                         del _open[self.office.settings.spool]
+                self._has_ended = True
+                self._ended.wake()
 
     def _close(self) -> None:
         with ExitStack() as last_first:
